@@ -1,0 +1,1 @@
+"""Settlers: how an authorization becomes money on the chain."""

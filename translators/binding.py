@@ -1,0 +1,124 @@
+"""What ties an MPP credential to this server, this request and this moment.
+
+The challenge id is an HMAC over the challenge (draft-httpauth-payment-00, "Recommended: HMAC-SHA256 Binding"), so the
+server keeps no challenge. The evm authorization's nonce is a hash of the challenge, so the payer's signature covers it.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import floor
+
+import msgspec
+
+from translators.encoding import b64_decode, b64_encode, b64url_encode
+from translators.errors import InvalidChallenge, MalformedError, PaymentExpired, VerificationFailed
+from translators.keccak import keccak256
+from translators.wire.mpp import Challenge
+
+__all__ = [
+    "MIN_KEY_BYTES",
+    "body_digest",
+    "challenge_hash",
+    "challenge_hashes",
+    "challenge_id",
+    "check_challenge_id",
+    "check_digest",
+    "check_expiry",
+    "format_time",
+    "parse_time",
+    "sign_challenge",
+]
+
+MIN_KEY_BYTES = 32
+"""The shortest challenge secret that is accepted, in bytes: as long as the HMAC's output (RFC 2104, section 3)."""
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def challenge_id(key: bytes, challenge: Challenge) -> str:
+    """The id that `key` gives this challenge: base64url of HMAC-SHA256 over its slots.
+
+    Seven slots, an absent one empty. A challenge that names its credential header has that name before `opaque`: no
+    draft says so, but implementations agree on it.
+    """
+    slots = [
+        challenge.realm,
+        challenge.method,
+        challenge.intent,
+        challenge.request,
+        challenge.expires or "",
+        challenge.digest or "",
+    ]
+    if challenge.header is not None:
+        slots.append(challenge.header)
+    slots.append(challenge.opaque or "")
+    return b64url_encode(hmac.digest(key, "|".join(slots).encode(), "sha256"))
+
+
+def sign_challenge(keys: Sequence[bytes], challenge: Challenge) -> Challenge:
+    """The same challenge with the id that the first key gives it."""
+    return msgspec.structs.replace(challenge, id=challenge_id(keys[0], challenge))
+
+
+def check_challenge_id(keys: Sequence[bytes], challenge: Challenge) -> None:
+    """Raise `InvalidChallenge` unless one of `keys` made this challenge: keys rotate, and the old one stays readable."""
+    given = challenge.id.encode("utf-8", "replace")
+    matches = [hmac.compare_digest(challenge_id(key, challenge).encode(), given) for key in keys]
+    if not any(matches):
+        raise InvalidChallenge("the challenge was not issued by this server, or was changed")
+
+
+def challenge_hash(challenge: Challenge) -> bytes:
+    """The evm authorization's nonce: keccak256 of id and realm, packed (draft-evm-charge-00, "Challenge Binding")."""
+    return keccak256((challenge.id + challenge.realm).encode())
+
+
+def challenge_hashes(challenge: Challenge) -> tuple[bytes, ...]:
+    """Every nonce that stands for this challenge: the draft's, and the JSON array's that pympp signs."""
+    array = msgspec.json.encode([challenge.id, challenge.realm])
+    return challenge_hash(challenge), keccak256(array)
+
+
+def format_time(seconds: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, whole seconds."""
+    return datetime.fromtimestamp(floor(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> int:
+    """RFC 3339 as whole Unix seconds, a fraction cut off. Raises `MalformedError`."""
+    if _RFC3339.fullmatch(text) is None:
+        raise MalformedError("expires is not an RFC 3339 time")
+    try:
+        # Python reads at most six digits of a fraction, and the fraction is cut off anyway.
+        return floor(datetime.fromisoformat(re.sub(r"\.\d+", "", text.upper())).timestamp())
+    except (ValueError, OverflowError):
+        raise MalformedError("expires is not an RFC 3339 time") from None
+
+
+def check_expiry(challenge: Challenge, now: float) -> None:
+    """Raise `PaymentExpired` once `expires` has passed, compared in whole seconds and never late."""
+    if challenge.expires is not None and now > parse_time(challenge.expires):
+        raise PaymentExpired("the challenge has expired")
+
+
+def body_digest(body: bytes) -> str:
+    """The `digest` parameter for a request body (RFC 9530, section 2)."""
+    return f"sha-256=:{b64_encode(hashlib.sha256(body).digest())}:"
+
+
+def check_digest(challenge: Challenge, body: bytes) -> None:
+    """Raise `VerificationFailed` unless `body` is the one the challenge was issued for.
+
+    Both spellings are read, `sha-256=:...:` as RFC 9530 has it and without the colons, as some clients write it.
+    """
+    if challenge.digest is None:
+        return
+    algorithm, _, value = challenge.digest.partition("=")
+    if algorithm.lower() != "sha-256":
+        raise VerificationFailed("the digest is not sha-256")
+    given = b64_decode(value[1:-1] if value.startswith(":") and value.endswith(":") else value, "digest")
+    if not hmac.compare_digest(given, hashlib.sha256(body).digest()):
+        raise VerificationFailed("the body is not the one that the challenge was issued for")

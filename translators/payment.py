@@ -1,0 +1,116 @@
+"""The vocabulary that no protocol owns: what a route asks for, what a client gave, and what came of it.
+
+Amounts are integers in atomic units, times are Unix seconds, addresses and nonces are `0x` and lower-case hexadecimal,
+networks are EIP-155 chain ids. Each type exists only after the step that earns it (see `docs/how-a-payment-flows.md`).
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Protocol(StrEnum):
+    """The wire protocol that a client used, as it is named in events and reports."""
+
+    X402_V1 = "x402-v1"
+    X402_V2 = "x402-v2"
+    MPP = "mpp"
+
+
+class Asset(msgspec.Struct, frozen=True):
+    """An EIP-3009 token on one chain, with the EIP-712 domain that its authorizations are signed under."""
+
+    chain_id: int
+    address: str
+    decimals: int
+    name: str
+    """EIP-712 domain name (`extra.name` in x402): what the contract answers to `name()` at signing."""
+    version: str
+    """EIP-712 domain version (`extra.version` in x402)."""
+    symbol: str = ""
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """What is being paid for, as x402 shows it to the client."""
+
+    url: str
+    description: str = ""
+    mime_type: str = ""
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """One way to pay for a route: exactly `amount` atomic units of `asset` to `recipient`."""
+
+    asset: Asset
+    amount: int
+    recipient: str
+    max_timeout_seconds: int = 300
+    """How long an authorization must stay valid for this payment to complete, in seconds."""
+
+
+class Authorization(msgspec.Struct, frozen=True):
+    """A signed EIP-3009 `TransferWithAuthorization`: the one thing that all three protocols carry."""
+
+    payer: str
+    recipient: str
+    value: int
+    valid_after: int
+    valid_before: int
+    nonce: str
+    signature: bytes
+
+    def __repr__(self) -> str:
+        """Leave the signature out: a repr ends up in logs."""
+        return f"Authorization(payer={self.payer!r}, value={self.value}, nonce={self.nonce!r})"
+
+
+class ChallengeBinding(msgspec.Struct, frozen=True, tag=True):
+    """MPP: the nonce is the hash of a challenge that this server issued, so the signature covers the challenge."""
+
+    challenge_id: str
+    realm: str
+    external_id: str | None = None
+    correlation_id: str | None = None
+
+
+class ResourceBinding(msgspec.Struct, frozen=True, tag=True):
+    """x402: the payer chose the nonce; terms and resource are an unsigned echo (absent in v1)."""
+
+    resource_url: str | None = None
+    extensions: dict[str, Any] | None = None
+
+
+Binding = ChallengeBinding | ResourceBinding
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """What a client gave: an authorization on a chain and token, the protocol it came in, and what it is bound to."""
+
+    protocol: Protocol
+    chain_id: int
+    asset: str
+    authorization: Authorization
+    binding: Binding
+
+    @property
+    def id(self) -> str:
+        """The identity that claims go by: the same authorization in another envelope is the same payment."""
+        authorization = self.authorization
+        return f"eip155:{self.chain_id}/{self.asset}/{authorization.payer}/{authorization.nonce}"
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """Money that moved: `amount` of `asset` from `payer` to `recipient`, in `transaction`."""
+
+    payment_id: str
+    protocol: Protocol
+    chain_id: int
+    asset: str
+    amount: int
+    payer: str
+    recipient: str
+    transaction: str
+    """The transaction hash, `0x` and 64 lower-case hexadecimal digits; empty where a settler settles nowhere."""
+    settled_at: float
+    """Unix seconds, by the settler's clock."""
