@@ -64,7 +64,7 @@ def sign_challenge(keys: Sequence[bytes], challenge: Challenge) -> Challenge:
 
 
 def check_challenge_id(keys: Sequence[bytes], challenge: Challenge) -> None:
-    """Raise `InvalidChallenge` unless one of `keys` made this challenge: keys rotate, and the old one stays readable."""
+    """Raise `InvalidChallenge` unless one of `keys` made this challenge: keys rotate, and old ones are read on."""
     given = challenge.id.encode("utf-8", "replace")
     matches = [hmac.compare_digest(challenge_id(key, challenge).encode(), given) for key in keys]
     if not any(matches):

@@ -156,7 +156,7 @@ class Unavailable(PaymentError):
 
 
 class OutcomeUnknown(Unavailable):
-    """Settlement was handed over and its outcome is not known: the same credential gets it later; paying again is wrong."""
+    """Settlement was begun and its outcome is not known: the same credential gets it later; paying again is wrong."""
 
     slug = "payment-outcome-unknown"
     title = "Payment Outcome Unknown"

@@ -68,7 +68,7 @@ KNOWN_TOKENS: tuple[Asset, ...] = (
     Asset(137, "0x3c499c542cef5e3811e1192ce70d8cc03d5c3359", 6, "USD Coin", "2", "USDC"),
     Asset(80002, "0x41e94eb019c0762f9bfcf9fb1e58725bfb0e7582", 6, "USDC", "2", "USDC"),
 )
-"""Tokens with EIP-3009 whose EIP-712 domain is known. The first of a chain is its default, which prices in money use."""
+"""Tokens with EIP-3009 whose EIP-712 domain is known. A chain's first is its default, which prices in money use."""
 
 
 def default_token(chain_id: int) -> Asset | None:

@@ -1,1 +1,1 @@
-"""The three wires: Structs named as each specification names them, and their codecs. Nothing here knows another wire."""
+"""The three wires: Structs named as each specification names them, and their codecs. No wire knows another."""

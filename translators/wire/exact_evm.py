@@ -1,4 +1,4 @@
-"""The `payload` of x402's scheme `exact` on EVM, the same in both versions (scheme_exact_evm, asset transfer `eip3009`)."""
+"""The `payload` of x402's `exact` on EVM, the same in both versions (scheme_exact_evm, asset transfer `eip3009`)."""
 
 import msgspec
 

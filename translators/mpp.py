@@ -1,0 +1,221 @@
+"""Between MPP's evm `charge` and the vocabulary, both ways.
+
+Going out, an offer becomes a challenge that this server can recognise again without keeping it. Coming in, a credential
+becomes a `Payment` bound to that challenge; an x402 payment can be written as a credential too, and then only its echo
+ties it to anything.
+"""
+
+from collections.abc import Sequence
+
+from translators.binding import challenge_hashes, format_time, sign_challenge
+from translators.errors import InvalidChallenge, MethodUnsupported, VerificationFailed
+from translators.fields import checksum_address, parse_address, parse_signature, parse_uint256, parse_word
+from translators.payment import (
+    Asset,
+    Authorization,
+    ChallengeBinding,
+    Offer,
+    Payment,
+    Protocol,
+    ResourceBinding,
+    Settlement,
+)
+from translators.wire.mpp import (
+    AuthorizationPayload,
+    Challenge,
+    ChargeRequest,
+    Credential,
+    EvmMethodDetails,
+    Receipt,
+    decode_charge_request,
+    decode_opaque,
+    decode_payload,
+    decode_payload_type,
+    encode_charge_request,
+    encode_opaque,
+    encode_payload,
+)
+
+__all__ = [
+    "INTENT",
+    "METHOD",
+    "check_route",
+    "encoded_request",
+    "from_charge_request",
+    "from_credential",
+    "to_challenge",
+    "to_charge_request",
+    "to_credential",
+    "to_receipt",
+]
+
+METHOD = "evm"
+INTENT = "charge"
+
+_OPAQUE_NONCE = "n"
+_OPAQUE_ROUTE = "r"
+
+
+def to_charge_request(offer: Offer) -> ChargeRequest:
+    """The offer as the `request` of an evm charge (draft-evm-charge-00, section "Request Schema")."""
+    return ChargeRequest(
+        amount=str(offer.amount),
+        currency=checksum_address(offer.asset.address),
+        recipient=checksum_address(offer.recipient),
+        method_details=EvmMethodDetails(
+            chain_id=offer.asset.chain_id, credential_types=["authorization"], decimals=offer.asset.decimals
+        ),
+    )
+
+
+def to_challenge(
+    request: str,
+    *,
+    keys: Sequence[bytes],
+    realm: str,
+    route: str,
+    nonce: str,
+    expires: float,
+    digest: str | None = None,
+    description: str | None = None,
+    header: str | None = None,
+) -> Challenge:
+    """A challenge for `request` (the encoded charge request of an offer), bound to this route and moment.
+
+    `route` is what the challenge is good for, such as `GET /report`. `nonce` must be fresh: two challenges alike would
+    give one payer's two payments the same authorization. `expires` is in Unix seconds.
+    """
+    return sign_challenge(
+        keys,
+        Challenge(
+            id="",
+            realm=realm,
+            method=METHOD,
+            intent=INTENT,
+            request=request,
+            expires=format_time(expires),
+            digest=digest,
+            description=description or None,
+            opaque=encode_opaque({_OPAQUE_NONCE: nonce, _OPAQUE_ROUTE: route}),
+            header=header,
+        ),
+    )
+
+
+def check_route(challenge: Challenge, realm: str, route: str) -> None:
+    """Raise `InvalidChallenge` for a genuine challenge of another realm or route. Call after `check_challenge_id`."""
+    opaque = decode_opaque(challenge.opaque) if challenge.opaque is not None else {}
+    if challenge.realm != realm or opaque.get(_OPAQUE_ROUTE) != route:
+        raise InvalidChallenge("the challenge was issued for another route")
+
+
+def from_charge_request(request: ChargeRequest, name: str, version: str) -> Offer:
+    """The terms of a challenge as an offer; the token's EIP-712 `name` and `version` are not on the wire.
+
+    Raises `MethodUnsupported` when the challenge does not take an EIP-3009 authorization, `MalformedError`.
+    """
+    details = request.method_details
+    if details.splits or "authorization" not in (details.credential_types or ()):
+        raise MethodUnsupported("the challenge does not take an EIP-3009 authorization")
+    return Offer(
+        asset=Asset(
+            details.chain_id, parse_address(request.currency, "currency"), details.decimals or 0, name, version
+        ),
+        amount=parse_uint256(request.amount, "amount"),
+        recipient=parse_address(request.recipient, "recipient"),
+    )
+
+
+def from_credential(credential: Credential) -> Payment:
+    """A credential as a payment on the terms of the challenge that it echoes.
+
+    The echo must have been recognised first (`check_challenge_id`). Raises `MethodUnsupported` for another method,
+    intent or payload type, `MalformedError`, and `VerificationFailed` where the payload or `source` contradicts the
+    challenge (draft-evm-charge-00, section "Authorization Verification", 3 to 5).
+    """
+    challenge = credential.challenge
+    if challenge.method != METHOD or challenge.intent != INTENT:
+        raise MethodUnsupported("only evm charges are offered")
+    if decode_payload_type(credential.payload) != "authorization":
+        raise MethodUnsupported("only credentials of type authorization are accepted")
+    payload = decode_payload(credential.payload)
+    request = decode_charge_request(challenge.request)
+    authorization = Authorization(
+        payer=parse_address(payload.from_, "from"),
+        recipient=parse_address(payload.to, "to"),
+        value=parse_uint256(payload.value, "value"),
+        valid_after=parse_uint256(payload.valid_after, "validAfter"),
+        valid_before=parse_uint256(payload.valid_before, "validBefore"),
+        nonce=parse_word(payload.nonce, "nonce"),
+        signature=parse_signature(payload.signature),
+    )
+    chain_id = request.method_details.chain_id
+    if bytes.fromhex(authorization.nonce[2:]) not in challenge_hashes(challenge):
+        raise VerificationFailed("the authorization's nonce is not the challenge's hash")
+    _check_source(credential.source, chain_id, authorization.payer)
+    return Payment(
+        Protocol.MPP,
+        chain_id,
+        parse_address(request.currency, "currency"),
+        authorization,
+        ChallengeBinding(
+            challenge.id,
+            challenge.realm,
+            request.external_id,
+            decode_opaque(challenge.opaque).get(_OPAQUE_NONCE) if challenge.opaque is not None else None,
+        ),
+    )
+
+
+def _check_source(source: str | None, chain_id: int, payer: str) -> None:
+    """A `did:pkh` source must be the payer; another DID method says nothing that can be held against the proof."""
+    if source is None or not source.lower().startswith("did:pkh:"):
+        return
+    if source.lower() != f"did:pkh:eip155:{chain_id}:{payer}":
+        raise VerificationFailed("the source is not the payer")
+
+
+def to_credential(payment: Payment, challenge: Challenge) -> Credential:
+    """Any payment as a credential that answers `challenge`.
+
+    For a payment that was signed for it, a native credential. For an x402 payment, its translation: the payer chose
+    the nonce, so only a verifier that knows of `ResourceBinding` accepts it. Raises `ValueError` for a payment whose
+    signature is bound to another challenge.
+    """
+    authorization = payment.authorization
+    bound = not isinstance(payment.binding, ResourceBinding)
+    if bound and bytes.fromhex(authorization.nonce[2:]) not in challenge_hashes(challenge):
+        raise ValueError("the payment is bound to another challenge")
+    return Credential(
+        challenge=challenge,
+        source=f"did:pkh:eip155:{payment.chain_id}:{checksum_address(authorization.payer)}",
+        payload=encode_payload(
+            AuthorizationPayload(
+                from_=checksum_address(authorization.payer),
+                to=checksum_address(authorization.recipient),
+                value=str(authorization.value),
+                valid_after=str(authorization.valid_after),
+                valid_before=str(authorization.valid_before),
+                nonce=authorization.nonce,
+                signature="0x" + authorization.signature.hex(),
+            )
+        ),
+    )
+
+
+def to_receipt(settlement: Settlement, binding: ChallengeBinding | None) -> Receipt:
+    """The receipt (draft-evm-charge-00, section "Receipt Generation"); without a binding, for an x402 payer."""
+    return Receipt(
+        status="success",
+        method=METHOD,
+        timestamp=format_time(settlement.settled_at),
+        reference=settlement.transaction,
+        challenge_id=binding.challenge_id if binding else None,
+        chain_id=settlement.chain_id,
+        external_id=binding.external_id if binding else None,
+    )
+
+
+def encoded_request(offer: Offer) -> str:
+    """The encoded `request` of an offer: constant for a route, so made once."""
+    return encode_charge_request(to_charge_request(offer))
