@@ -63,11 +63,12 @@ async def embedded_chain(*, balances: Mapping[str, int], gas: Mapping[str, int],
     finally:
         child.stdin.close()
         try:
-            await asyncio.wait_for(child.wait(), STOP_SECONDS)
-        except (TimeoutError, asyncio.CancelledError):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), STOP_SECONDS)
+        finally:
+            if child.returncode is None:  # it hangs, or we are being cancelled
                 child.kill()
-            await child.wait()
+                await child.wait()
 
 
 async def _ready(child: asyncio.subprocess.Process) -> str:

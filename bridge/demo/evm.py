@@ -5,11 +5,13 @@ EIP-3009 open and close; several blocks may share a second, so that a burst of s
 clock ahead of everybody else's; and a transaction that arrives before its predecessor waits for it.
 """
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from eth import EVM_RECURSION_LIMIT
 from eth.abc import BlockHeaderAPI, ComputationAPI, SignedTransactionAPI, StateAPI
 from eth.chains.base import MiningChain
 from eth.constants import POST_MERGE_DIFFICULTY, POST_MERGE_MIX_HASH, POST_MERGE_NONCE
@@ -19,6 +21,10 @@ from eth.vm.spoof import SpoofTransaction
 
 from bridge.demo import blocks
 from bridge.demo.token import CHAIN_ID, TOKEN_ADDRESS, genesis_storage, runtime_code
+
+# py-evm asks for 12,288 frames, which calls nested 1,024 deep need. Its dependency py_ecc asks for 100,000, and at
+# that depth CPython 3.11's JSON scanner overruns the C stack: one request of nested brackets would end the process.
+sys.setrecursionlimit(EVM_RECURSION_LIMIT)
 
 GAS_LIMIT: Final = 30_000_000
 TIP: Final = 1_000_000

@@ -1,5 +1,6 @@
 """The methods of Ethereum's JSON-RPC that reading and paying clients use, over the demo's chain. No I/O."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ from bridge.demo.token import CHAIN_ID
 
 MAX_FEE_HISTORY: Final = 1024
 
+QUANTITY: Final = re.compile(r"0x[0-9a-fA-F]{1,64}")  # up to a uint256; some clients send leading zeros
+
 Params = Sequence[Any]
 
 
@@ -17,10 +20,15 @@ class InvalidParamsError(ValueError):
 
 
 def _quantity(value: Any) -> int:
-    try:
+    if isinstance(value, str) and QUANTITY.fullmatch(value):
         return int(value, 16)
-    except (TypeError, ValueError):
-        raise InvalidParamsError(f"not a hex quantity: {value!r}") from None
+    raise InvalidParamsError(f"not a hex quantity: {value!r}")
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    raise InvalidParamsError(f"not a list: {value!r}")
 
 
 def _bytes(value: Any, size: int | None = None) -> bytes:
@@ -74,12 +82,13 @@ def _call(params: Params) -> Call:
         raise InvalidParamsError("a call is an object")
     if len(params) > 2 and params[2]:
         raise InvalidParamsError("state overrides are not supported")
+    given = {key: value for key, value in request.items() if value is not None}
     return Call(
-        sender=_bytes(request.get("from") or "0x" + "00" * 20, 20),
-        to=_bytes(request["to"], 20) if request.get("to") else b"",
-        data=_bytes(request.get("input") or request.get("data") or "0x"),
-        value=_quantity(request.get("value") or "0x0"),
-        gas=min(GAS_LIMIT, _quantity(request.get("gas") or hex(GAS_LIMIT))),
+        sender=_bytes(given.get("from", "0x" + "00" * 20), 20),
+        to=_bytes(given["to"], 20) if "to" in given else b"",
+        data=_bytes(given.get("input", given.get("data", "0x"))),
+        value=_quantity(given.get("value", "0x0")),
+        gas=min(GAS_LIMIT, _quantity(given.get("gas", hex(GAS_LIMIT)))),
     )
 
 
@@ -106,7 +115,7 @@ def _fee_history(chain: Chain, params: Params) -> dict[str, Any]:
     count = min(_quantity(_param(params, 0)), MAX_FEE_HISTORY, newest + 1)
     chosen = chain.blocks[newest + 1 - count : newest + 1]
     following = chain.blocks[newest + 1].header if newest + 1 < len(chain.blocks) else chain.pending_header()
-    percentiles = params[2] if len(params) > 2 else None
+    percentiles = _list(params[2]) if len(params) > 2 and params[2] is not None else []
     history: dict[str, Any] = {
         "oldestBlock": hex(newest + 1 - count),
         "baseFeePerGas": [hex(header.base_fee_per_gas) for header in (*(block.header for block in chosen), following)],
@@ -126,7 +135,7 @@ def _get_logs(chain: Chain, params: Params) -> list[dict[str, Any]]:
     else:
         first, last = (_log_bound(chain, query.get(key)) for key in ("fromBlock", "toBlock"))
     addresses = _alternatives(query.get("address"), 20)
-    topics = [_alternatives(topic, 32) for topic in query.get("topics") or []]
+    topics = [_alternatives(topic, 32) for topic in _list(query.get("topics", []))]
     return [
         log
         for log in chain.logs
