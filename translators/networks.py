@@ -17,7 +17,6 @@ V1_NETWORKS: dict[str, int] = {
     "avalanche-fuji": 43113,
     "base": 8453,
     "base-sepolia": 84532,
-    "celo": 42220,
     "educhain": 41923,
     "iotex": 4689,
     "peaq": 3338,
@@ -28,7 +27,10 @@ V1_NETWORKS: dict[str, int] = {
     "skale-base-sepolia": 324705682,
     "story": 1514,
 }
-"""x402 v1's names of EVM networks, and their chain ids."""
+"""x402 v1's names of EVM networks, and their chain ids.
+
+Only these: v1 clients parse every entry of `accepts` against this list, and one unknown name spoils the whole 402.
+"""
 
 _V1_NAMES = {chain_id: name for name, chain_id in V1_NETWORKS.items()}
 
