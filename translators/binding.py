@@ -16,7 +16,7 @@ import msgspec
 from translators.encoding import b64_decode, b64_encode, b64url_encode
 from translators.errors import InvalidChallenge, MalformedError, PaymentExpired, VerificationFailed
 from translators.keccak import keccak256
-from translators.wire.mpp import Challenge
+from translators.wire.mpp import CREDENTIAL_HEADER, Challenge
 
 __all__ = [
     "MIN_KEY_BYTES",
@@ -35,14 +35,15 @@ __all__ = [
 MIN_KEY_BYTES = 32
 """The shortest challenge secret that is accepted, in bytes: as long as the HMAC's output (RFC 2104, section 3)."""
 
+_DEFAULT_HEADER = CREDENTIAL_HEADER.lower()
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def challenge_id(key: bytes, challenge: Challenge) -> str:
     """The id that `key` gives this challenge: base64url of HMAC-SHA256 over its slots.
 
-    Seven slots, an absent one empty. A challenge that names its credential header has that name before `opaque`: no
-    draft says so, but implementations agree on it.
+    Seven slots, an absent one empty. A challenge that names another credential header than `Authorization` has that
+    name before `opaque`: no draft says so, but implementations agree on it.
     """
     slots = [
         challenge.realm,
@@ -52,7 +53,7 @@ def challenge_id(key: bytes, challenge: Challenge) -> str:
         challenge.expires or "",
         challenge.digest or "",
     ]
-    if challenge.header is not None:
+    if challenge.header and challenge.header.lower() != _DEFAULT_HEADER:
         slots.append(challenge.header)
     slots.append(challenge.opaque or "")
     return b64url_encode(hmac.digest(key, "|".join(slots).encode(), "sha256"))
