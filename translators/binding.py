@@ -45,6 +45,10 @@ def challenge_id(key: bytes, challenge: Challenge) -> str:
     Seven slots, an absent one empty. A challenge that names another credential header than `Authorization` has that
     name before `opaque`: no draft says so, but implementations agree on it.
     """
+    return b64url_encode(hmac.digest(key, "|".join(_slots(challenge)).encode(), "sha256"))
+
+
+def _slots(challenge: Challenge) -> list[str]:
     slots = [
         challenge.realm,
         challenge.method,
@@ -56,16 +60,29 @@ def challenge_id(key: bytes, challenge: Challenge) -> str:
     if challenge.header and challenge.header.lower() != _DEFAULT_HEADER:
         slots.append(challenge.header)
     slots.append(challenge.opaque or "")
-    return b64url_encode(hmac.digest(key, "|".join(slots).encode(), "sha256"))
+    return slots
+
+
+def _is_ambiguous(challenge: Challenge) -> bool:
+    """Whether a slot holds the separator.
+
+    Slots are seven or eight, so without this `digest="d|Payment-Authorization"` would pass for `digest="d"` with
+    `header="Payment-Authorization"`.
+    """
+    return any("|" in slot for slot in _slots(challenge))
 
 
 def sign_challenge(keys: Sequence[bytes], challenge: Challenge) -> Challenge:
-    """The same challenge with the id that the first key gives it."""
+    """The same challenge with the id that the first key gives it. Raises `ValueError` for a `|` in a signed slot."""
+    if _is_ambiguous(challenge):
+        raise ValueError("a challenge with a | in a signed slot could be read in two ways")
     return msgspec.structs.replace(challenge, id=challenge_id(keys[0], challenge))
 
 
 def check_challenge_id(keys: Sequence[bytes], challenge: Challenge) -> None:
     """Raise `InvalidChallenge` unless one of `keys` made this challenge: keys rotate, and old ones are read on."""
+    if _is_ambiguous(challenge):
+        raise InvalidChallenge("the challenge was not issued by this server, or was changed")
     given = challenge.id.encode("utf-8", "replace")
     matches = [hmac.compare_digest(challenge_id(key, challenge).encode(), given) for key in keys]
     if not any(matches):
