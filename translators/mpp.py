@@ -8,7 +8,7 @@ ties it to anything.
 from collections.abc import Sequence
 
 from translators.binding import challenge_hashes, format_time, sign_challenge
-from translators.errors import InvalidChallenge, MethodUnsupported, VerificationFailed
+from translators.errors import InvalidChallenge, MethodUnsupported, PaymentInsufficient, VerificationFailed
 from translators.fields import checksum_address, parse_address, parse_signature, parse_uint256, parse_word
 from translators.payment import (
     Asset,
@@ -130,8 +130,8 @@ def from_credential(credential: Credential) -> Payment:
     """A credential as a payment on the terms of the challenge that it echoes.
 
     The echo must have been recognised first (`check_challenge_id`). Raises `MethodUnsupported` for another method,
-    intent or payload type, `MalformedError`, and `VerificationFailed` where the payload or `source` contradicts the
-    challenge (draft-evm-charge-00, section "Authorization Verification", 3 to 5).
+    intent or payload type, `MalformedError`, and `VerificationFailed` or `PaymentInsufficient` where the payload or
+    `source` contradicts the challenge (draft-evm-charge-00, section "Authorization Verification", 3 to 5).
     """
     challenge = credential.challenge
     if challenge.method != METHOD or challenge.intent != INTENT:
@@ -150,6 +150,7 @@ def from_credential(credential: Credential) -> Payment:
         signature=parse_signature(payload.signature),
     )
     chain_id = request.method_details.chain_id
+    _check_terms(request, authorization)
     if bytes.fromhex(authorization.nonce[2:]) not in challenge_hashes(challenge):
         raise VerificationFailed("the authorization's nonce is not the challenge's hash")
     _check_source(credential.source, chain_id, authorization.payer)
@@ -165,6 +166,24 @@ def from_credential(credential: Credential) -> Payment:
             decode_opaque(challenge.opaque).get(_OPAQUE_NONCE) if challenge.opaque is not None else None,
         ),
     )
+
+
+def _check_terms(request: ChargeRequest, authorization: Authorization) -> None:
+    """Raise unless the authorization pays what the challenge asks, and nobody else has a share in it."""
+    if request.method_details.splits:
+        # draft-evm-charge-00, section "Payment Splits": only Permit2 can carry them.
+        raise MethodUnsupported("a charge with splits takes no authorization")
+    if parse_address(request.recipient, "recipient") != authorization.recipient:
+        raise VerificationFailed(
+            "the payment goes to another recipient", reason="invalid_exact_evm_payload_recipient_mismatch"
+        )
+    amount = parse_uint256(request.amount, "amount")
+    if authorization.value < amount:
+        raise PaymentInsufficient("the payment is below the price")
+    if authorization.value != amount:
+        raise VerificationFailed(
+            "the payment is not exactly the price", reason="invalid_exact_evm_payload_authorization_value_mismatch"
+        )
 
 
 def _check_source(source: str | None, chain_id: int, payer: str) -> None:
