@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from translators.eip3009 import is_signed_by_payer
 from translators.errors import MalformedError, MethodUnsupported, VerificationFailed
 from translators.fields import checksum_address, parse_address, parse_signature, parse_uint256, parse_word
 from translators.networks import caip2, chain_id_from_network, v1_network
@@ -161,17 +162,17 @@ def from_payload_v1(payload: v1.PaymentPayload, offers: Sequence[Offer]) -> Paym
     """A v1 payload as a payment.
 
     v1 does not say which token was signed for: of the offers on its network, the one with the signed recipient and
-    value names the asset. Raises `MethodUnsupported` for a scheme or network that no offer has, `MalformedError`.
+    value names the asset; where two tokens cost the same, the one whose domain the signature fits. Raises `MethodUnsupported` for a scheme or network that no offer has, `MalformedError`.
     """
     chain_id = _exact_chain_id(payload.scheme, payload.network)
     authorization = _authorization(payload.exact_evm())
     on_chain = [offer for offer in offers if offer.asset.chain_id == chain_id]
     if not on_chain:
         raise MethodUnsupported("the route is not offered on this network", reason="invalid_network")
-    taken = next(
-        (o for o in on_chain if o.recipient == authorization.recipient and o.amount == authorization.value),
-        on_chain[0],
-    )
+    alike = [o for o in on_chain if o.recipient == authorization.recipient and o.amount == authorization.value]
+    taken = (alike or on_chain)[0]
+    if len(alike) > 1:
+        taken = next((offer for offer in alike if is_signed_by_payer(authorization, offer.asset)), taken)
     return Payment(Protocol.X402_V1, chain_id, taken.asset.address, authorization, ResourceBinding())
 
 
