@@ -117,8 +117,7 @@ def from_requirements_v2(entry: v2.PaymentRequirements) -> Offer:
 
 def _offer(entry: v1.PaymentRequirements | v2.PaymentRequirements, amount: str) -> Offer:
     extra = entry.extra or {}
-    if extra.get("assetTransferMethod", "eip3009") != "eip3009":
-        raise MethodUnsupported("only EIP-3009 transfers are understood", reason="unsupported_scheme")
+    _check_transfer_method(extra)
     name, version = extra.get("name"), extra.get("version")
     if not isinstance(name, str) or not isinstance(version, str):
         raise MalformedError("extra lacks the token's EIP-712 name and version")
@@ -134,6 +133,11 @@ def _offer(entry: v1.PaymentRequirements | v2.PaymentRequirements, amount: str) 
         recipient=parse_address(entry.pay_to, "payTo"),
         max_timeout_seconds=entry.max_timeout_seconds,
     )
+
+
+def _check_transfer_method(extra: dict[str, Any]) -> None:
+    if extra.get("assetTransferMethod") not in (None, "eip3009"):
+        raise MethodUnsupported("only EIP-3009 transfers are understood", reason="unsupported_scheme")
 
 
 def _exact_chain_id(scheme: str, network: str) -> int:
@@ -180,8 +184,7 @@ def from_payload_v2(payload: v2.PaymentPayload) -> Payment:
     """A v2 payload as a payment on the terms it says it accepted; `check_accepted` holds them against the offer."""
     accepted = v2.decode_requirements(payload.accepted, v2.CREDENTIAL_HEADER)
     chain_id = _exact_chain_id(accepted.scheme, accepted.network)
-    if (accepted.extra or {}).get("assetTransferMethod", "eip3009") != "eip3009":
-        raise MethodUnsupported("only EIP-3009 transfers are understood", reason="unsupported_scheme")
+    _check_transfer_method(accepted.extra or {})
     url = (payload.resource or {}).get("url")
     if url is not None and not isinstance(url, str):
         raise MalformedError("resource.url is not a string")
@@ -202,12 +205,15 @@ def check_accepted(payload: v2.PaymentPayload, offer: Offer) -> None:
     """
     accepted = v2.decode_requirements(payload.accepted, v2.CREDENTIAL_HEADER)
     expected = to_requirements_v2(offer)
+    extra = accepted.extra or {}
     same = (
-        accepted.amount == expected.amount
+        accepted.scheme == expected.scheme
+        and chain_id_from_network(accepted.network) == offer.asset.chain_id
+        and accepted.amount == expected.amount
         and parse_address(accepted.pay_to, "payTo") == offer.recipient
         and parse_address(accepted.asset, "asset") == offer.asset.address
         and accepted.max_timeout_seconds == expected.max_timeout_seconds
-        and all((accepted.extra or {}).get(name, value) == value for name, value in (expected.extra or {}).items())
+        and all(extra.get(name) in (None, value) for name, value in (expected.extra or {}).items())
     )
     if not same:
         raise VerificationFailed("the accepted terms are not the offered ones", reason="invalid_payment_requirements")
