@@ -40,6 +40,9 @@ __all__ = [
 
 SCHEME = "exact"
 
+MAX_TIMEOUT_SECONDS = 2**31
+"""The longest `maxTimeoutSeconds` that is read: a client adds it to a time that must fit a uint256."""
+
 
 def to_requirements_v1(offer: Offer, resource: Resource) -> v1.PaymentRequirements | None:
     """The offer as an entry of v1's `accepts`; None on a network that v1 has no name for."""
@@ -131,8 +134,14 @@ def _offer(entry: v1.PaymentRequirements | v2.PaymentRequirements, amount: str) 
         ),
         amount=parse_uint256(amount, "amount"),
         recipient=parse_address(entry.pay_to, "payTo"),
-        max_timeout_seconds=entry.max_timeout_seconds,
+        max_timeout_seconds=_timeout(entry.max_timeout_seconds),
     )
+
+
+def _timeout(seconds: int) -> int:
+    if not 0 <= seconds <= MAX_TIMEOUT_SECONDS:
+        raise MalformedError("maxTimeoutSeconds is negative or beyond any use")
+    return seconds
 
 
 def _check_transfer_method(extra: dict[str, Any]) -> None:
@@ -166,7 +175,8 @@ def from_payload_v1(payload: v1.PaymentPayload, offers: Sequence[Offer]) -> Paym
     """A v1 payload as a payment.
 
     v1 does not say which token was signed for: of the offers on its network, the one with the signed recipient and
-    value names the asset; where two tokens cost the same, the one whose domain the signature fits. Raises `MethodUnsupported` for a scheme or network that no offer has, `MalformedError`.
+    value names the asset; where two tokens cost the same, the one whose domain the signature fits. Raises
+    `MethodUnsupported` for a scheme or network that no offer has, `MalformedError`.
     """
     chain_id = _exact_chain_id(payload.scheme, payload.network)
     authorization = _authorization(payload.exact_evm())

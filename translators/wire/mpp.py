@@ -5,7 +5,7 @@ draft-evm-charge-00 (the `request`, the `authorization` payload, the receipt's m
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -68,12 +68,16 @@ class Challenge(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
     header: str | None = None
 
 
+ChainId = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+"""An EIP-155 chain id, up to what every JSON implementation reads exactly."""
+
+
 class EvmMethodDetails(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """`methodDetails` of an evm charge (draft-evm-charge-00, section "Method Details")."""
 
-    chain_id: int
+    chain_id: ChainId
     credential_types: list[str] | None = None
-    decimals: int | None = None
+    decimals: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     permit2_address: str | None = None
     splits: list[dict[str, Any]] | None = None
 
