@@ -22,6 +22,7 @@ __all__ = [
     "SettlementResponse",
     "decode_payment_payload",
     "decode_payment_required",
+    "decode_requirements",
     "decode_settlement_response",
     "encode_payment_payload",
     "encode_payment_required",
@@ -46,14 +47,17 @@ class PaymentRequirements(msgspec.Struct, rename="camel", omit_defaults=True, kw
     pay_to: str
     resource: str
     description: str
-    mime_type: str
     max_timeout_seconds: int
+    mime_type: str | None = None
     output_schema: dict[str, Any] | None = None
     extra: dict[str, Any] | None = None
 
 
-class PaymentRequirementsResponse(msgspec.Struct, rename="camel", kw_only=True):
-    """The 402 body. Entries of `accepts` stay as they came: unknown members survive on their way through."""
+class PaymentRequirementsResponse(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """The 402 body. Entries of `accepts` stay as they came: unknown members survive on their way through.
+
+    `error` is left out where there is none: v1's own client takes its absence, not `null`.
+    """
 
     x402_version: int
     error: str | None = None
@@ -115,6 +119,14 @@ def decode_payment_required(body: bytes) -> PaymentRequirementsResponse:
 def encode_payment_required(required: PaymentRequirementsResponse) -> bytes:
     """Write a 402 body; base64 of the same bytes is `X-PAYMENT-REQUIRED`."""
     return _ENCODER.encode(required)
+
+
+def decode_requirements(entry: dict[str, Any], what: str) -> PaymentRequirements:
+    """Read one entry of `accepts`. Raises `MalformedError`; `what` names the source in it."""
+    try:
+        return msgspec.convert(entry, PaymentRequirements)
+    except msgspec.ValidationError as error:
+        raise MalformedError(f"{what}: {error}") from None
 
 
 def decode_settlement_response(header: str | bytes) -> SettlementResponse:
