@@ -130,6 +130,8 @@ def _jcs(value: Any) -> str:
         case float():
             return _jcs_number(value)
         case dict():
+            if not all(isinstance(name, str) for name in value):
+                raise ValueError("a JSON object's names are strings")
             # RFC 8785, section 3.2.3: members are ordered by their names' UTF-16 code units.
             members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))
             return "{" + ",".join(f"{_jcs(name)}:{_jcs(item)}" for name, item in members) + "}"
