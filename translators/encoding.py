@@ -91,7 +91,7 @@ def json_decode(data: bytes, decoder: "msgspec.json.Decoder[T]", what: str) -> T
 
 def _without_values(message: str) -> str:
     """What msgspec says of a bad member, without the offending value (an enumeration error quotes it)."""
-    return re.sub(r"Invalid (enum )?value .*? - at", "Invalid value - at", message)
+    return re.sub(r"Invalid (enum )?value .* - at", "Invalid value - at", message, flags=re.DOTALL)
 
 
 def _depth(data: bytes) -> int:
