@@ -15,7 +15,7 @@ from translators.errors import MalformedError
 __all__ = ["AuthChallenge", "format_challenge", "parse_challenges"]
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*(?=[ \t]*(?:,|$))")
+_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*(?=[ \t]*(?:,|\Z))")
 _PARAM_NAME = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*=[ \t]*(?=[^=,\s])")
 _QUOTED = re.compile(r'"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*)"')
 _ESCAPE = re.compile(r"\\(.)")
@@ -42,6 +42,9 @@ def parse_challenges(header: str) -> list[AuthChallenge]:
     """
     if len(header) > MAX_HEADER_BYTES:
         raise MalformedError(f"WWW-Authenticate is longer than {MAX_HEADER_BYTES} bytes")
+    if any("\ud800" <= character <= "\udfff" for character in header):
+        # Python's stand-ins for bytes that it could not decode: no text, and nothing can hash them.
+        raise MalformedError("WWW-Authenticate is not text")
     challenges: list[AuthChallenge] = []
     position = _end(_SEPARATORS, header, 0)
     while position < len(header):
