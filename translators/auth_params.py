@@ -56,7 +56,12 @@ def parse_challenges(header: str) -> list[AuthChallenge]:
         position = scheme.end()
         if position < len(header) and header[position] not in " \t,":
             raise MalformedError("WWW-Authenticate: a scheme ends with a space or a comma")
+        separated = position
         position = _end(_OWS, header, position)
+        if position > separated:
+            # `#auth-param` may begin with empty elements (RFC 9110, section 5.6.1.2).
+            first = _end(_SEPARATORS, header, position)
+            position = first if _PARAM_NAME.match(header, first) else position
         blob = _TOKEN68.match(header, position)
         if blob is not None and _PARAM_NAME.match(header, position) is None:
             challenges.append(AuthChallenge(scheme[0], {}, blob[0]))
