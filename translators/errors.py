@@ -17,7 +17,8 @@
          +- OutcomeUnknown       money may have moved; do not pay again
 
 Every class carries its answer in both families: MPP's problem slug and status (draft-httpauth-payment-00, section
-"Error Codes"), and x402's status (both HTTP transport texts, section "Error Handling") and reason (x402 v2, section 9).
+"Error Codes"), and x402's status (both HTTP transport texts, section "Error Handling") and reason (x402 v2, section 9; for a used nonce,
+which that list lacks, the word of x402's own facilitators).
 A `detail` is for people, goes to the client as it is, and never holds a credential, a signature or a secret.
 """
 
@@ -63,7 +64,7 @@ class MalformedError(PaymentError):
 
 
 class UnsupportedVersion(MalformedError):
-    """`x402Version` is missing, unknown, or not the one that the header stands for."""
+    """`x402Version` is unknown, or not the one that the header stands for."""
 
     x402_reason = "invalid_x402_version"
 
@@ -99,7 +100,7 @@ class AlreadyUsed(InvalidChallenge):
     """The authorization was claimed before, by this or another protocol, or its nonce is used on the chain."""
 
     title = "Payment Already Used"
-    x402_reason = "nonce_already_used"
+    x402_reason = "invalid_exact_evm_nonce_already_used"
 
 
 class PaymentExpired(PaymentError):
