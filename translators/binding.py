@@ -128,7 +128,7 @@ def body_digest(body: bytes) -> str:
 
 
 def check_digest(challenge: Challenge, body: bytes) -> None:
-    """Raise `VerificationFailed` unless `body` is the one the challenge was issued for.
+    """Raise `VerificationFailed` unless `body` is the one the challenge was issued for, `MalformedError` for no base64.
 
     Both spellings are read, `sha-256=:...:` as RFC 9530 has it and without the colons, as some clients write it.
     """
