@@ -20,6 +20,7 @@ _PARAM_NAME = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*=[ \t]*(?=[^=,\s]
 _QUOTED = re.compile(r'"((?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*)"')
 _ESCAPE = re.compile(r"\\(.)")
 _OWS = re.compile(r"[ \t]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SEPARATORS = re.compile(r"[ \t,]*")
 
 MAX_CHALLENGES = 64
@@ -42,7 +43,7 @@ def parse_challenges(header: str) -> list[AuthChallenge]:
     """
     if len(header) > MAX_HEADER_BYTES:
         raise MalformedError(f"WWW-Authenticate is longer than {MAX_HEADER_BYTES} bytes")
-    if any("\ud800" <= character <= "\udfff" for character in header):
+    if _SURROGATE.search(header):
         # Python's stand-ins for bytes that it could not decode: no text, and nothing can hash them.
         raise MalformedError("WWW-Authenticate is not text")
     challenges: list[AuthChallenge] = []

@@ -17,8 +17,8 @@
          +- OutcomeUnknown       money may have moved; do not pay again
 
 Every class carries its answer in both families: MPP's problem slug and status (draft-httpauth-payment-00, section
-"Error Codes"), and x402's status (both HTTP transport texts, section "Error Handling") and reason (x402 v2, section 9; for a used nonce,
-which that list lacks, the word of x402's own facilitators).
+"Error Codes"), and x402's status (both HTTP transport texts, section "Error Handling") and reason (x402 v2, section 9;
+for a used nonce, which that list lacks, the word of x402's own facilitators).
 A `detail` is for people, goes to the client as it is, and never holds a credential, a signature or a secret.
 """
 
