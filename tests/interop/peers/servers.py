@@ -1,0 +1,72 @@
+"""Other people's servers and facilitator, each its own process on a free port of the loopback."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import places
+from .processes import Process
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """One server library; each serves GET /weather (0.01), POST /echo (0.02) and GET /stream (0.01)."""
+
+    protocols: frozenset[str]
+    """What it can be paid with."""
+    command: tuple[str | Path, ...]
+    streams: bool
+    """Whether /stream leaves it while it is being produced (x402's own middlewares hold it back to settle first)."""
+
+
+def _python(script: str) -> tuple[str | Path, ...]:
+    return (places.python("python"), places.PYTHON / script)
+
+
+def _node(script: str) -> tuple[str | Path, ...]:
+    return ("node", places.NODE / script)
+
+
+SERVERS: dict[str, ServerSpec] = {
+    "x402-express": ServerSpec(frozenset({"x402-v1"}), _node("server-x402-express.mjs"), streams=False),
+    "py-x402-fastapi": ServerSpec(frozenset({"x402-v2"}), _python("server_fastapi.py"), streams=False),
+    "py-x402-flask": ServerSpec(frozenset({"x402-v2"}), _python("server_flask.py"), streams=False),
+    "@x402/express": ServerSpec(frozenset({"x402-v2"}), _node("server-express.mjs"), streams=False),
+    "@x402/hono": ServerSpec(frozenset({"x402-v2"}), _node("server-hono.mjs"), streams=False),
+    "mppx-server": ServerSpec(frozenset({"mpp", "x402-v2"}), _node("server-mppx.mjs"), streams=True),
+    "pympp-server": ServerSpec(frozenset({"mpp", "x402-v2"}), _python("server_pympp.py"), streams=True),
+}
+
+# mppx refuses a shorter secret. It signs nothing but challenges of a test's own server.
+_SECRET = "a secret of thirty-two bytes or more, for tests"
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, name: str, *, pay_to: str, facilitator_url: str, logs: Path) -> None:
+        self.name, self.spec, self.pay_to = name, SERVERS[name], pay_to
+        env = {"PAY_TO": pay_to, "FACILITATOR_URL": facilitator_url, "MPP_SECRET_KEY": _SECRET}
+        self._process = Process(name, self.spec.command, logs=logs, env=env)
+
+    @property
+    def url(self) -> str:
+        return self._process.ready()["url"]
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+class Facilitator:
+    """The official facilitator, settling on a chain of ours."""
+
+    def __init__(self, *, rpc_url: str, private_key: str, logs: Path) -> None:
+        command = (places.python("python"), places.PYTHON / "facilitator.py")
+        env = {"EVM_RPC_URL": rpc_url, "EVM_PRIVATE_KEY": private_key}
+        self._process = Process("facilitator", command, logs=logs, env=env)
+
+    @property
+    def url(self) -> str:
+        return self._process.ready()["url"]
+
+    def stop(self) -> None:
+        self._process.stop()
