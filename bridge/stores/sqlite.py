@@ -1,0 +1,208 @@
+"""A store in one SQLite file: for one machine, any number of processes, and nothing to install."""
+
+import os
+import sqlite3
+from functools import partial
+from typing import Any
+
+from bridge.stores import rules
+from bridge.stores.base import Claim, Record
+from bridge.stores.sqlite_file import open_database
+from bridge.stores.sqlite_thread import SQLiteThread
+from translators.errors import Unavailable
+from translators.lifecycle import State
+from translators.payment import Protocol
+
+__all__ = ["SQLiteStore"]
+
+_COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after,
+    valid_before, owner, lease_until, created_at, updated_at, "transaction", reason"""
+"""The fields of `Record`, in their order."""
+
+_GET = f"SELECT {_COLUMNS} FROM payments WHERE id = ?"  # noqa: S608  (constants, here and below)
+_PUT = f"INSERT OR REPLACE INTO payments ({_COLUMNS}) VALUES ({', '.join('?' * 19)})"  # noqa: S608
+_TAKE_OVER = f"""
+    UPDATE payments SET owner = :owner, lease_until = :lease_until, updated_at = :now WHERE id IN (
+        SELECT id FROM payments WHERE state IN (:open_0, :open_1) AND lease_until <= :now
+        ORDER BY lease_until, id LIMIT :limit
+    ) RETURNING {_COLUMNS}"""  # noqa: S608
+_PURGE = """
+    DELETE FROM payments WHERE id IN (
+        SELECT id FROM payments WHERE CAST(valid_before AS REAL) <= :now
+        AND (+state IN (:finished_0, :finished_1) OR (+state = :claimed AND lease_until <= :now)) LIMIT :limit
+    )"""
+# +state keeps SQLite from going by state: it would look at every delivered payment that is not yet expired.
+
+_STATES = {
+    "claimed": State.CLAIMED.value,
+    **{f"open_{index}": state.value for index, state in enumerate(rules.OUTCOME_OPEN)},
+    **{f"finished_{index}": state.value for index, state in enumerate(rules.FINISHED)},
+}
+
+_PURGED_AT_ONCE = 1_000
+"""Rows deleted in one transaction: the claims that wait behind it notice nothing."""
+
+
+class SQLiteStore:
+    """Claims in the SQLite file at `path`, created with mode 0600; one winner among all processes that open it.
+
+    A call waits at most `busy_timeout` seconds for other processes to let go of the file (and as long again behind a
+    group of operations that is waiting already), then raises `Unavailable`. The event loop never waits.
+
+    Each process calls `start` itself, after it was forked: SQLite connections do not survive a fork, not even to be
+    closed. The file is on a local disk: the write-ahead log does not work over a network.
+
+    What was called is carried out, even if the calling task is cancelled meanwhile: a claim whose caller went away
+    is freed when its lease is over, and an outcome that was reported is never lost.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 5.0) -> None:
+        self._path = os.fspath(path)
+        self._busy_timeout = busy_timeout
+        self._thread: SQLiteThread | None = None
+
+    async def start(self) -> None:
+        """Open the file, and create or migrate its schema.
+
+        Raises `Unavailable` where the file cannot be had, and `RuntimeError` for a file of a later release.
+        """
+        if self._thread is not None:
+            raise RuntimeError(
+                "the payment store is started already, here or in the process that this one was forked from"
+            )
+        thread = SQLiteThread(partial(open_database, self._path, self._busy_timeout), self._busy_timeout)
+        self._thread = thread
+        try:
+            await thread.start()
+        except BaseException:
+            self._thread = None
+            raise
+
+    async def close(self) -> None:
+        """Finish what is queued and close; the store can be started again."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await thread.stop()
+
+    async def claim(self, record: Record, *, now: float) -> Claim:
+        """See `Store.claim`."""
+        return await self._opened().run(partial(_claim, record, now), writes=True)
+
+    async def advance(
+        self,
+        payment_id: str,
+        to: State,
+        *,
+        owner: str,
+        now: float,
+        lease_until: float | None = None,
+        transaction: str | None = None,
+        reason: str | None = None,
+    ) -> Record:
+        """See `Store.advance`."""
+
+        def operation(connection: sqlite3.Connection) -> Record:
+            row = rules.advance(
+                _get(payment_id, connection),
+                to,
+                owner=owner,
+                now=now,
+                lease_until=lease_until,
+                transaction=transaction,
+                reason=reason,
+            )
+            connection.execute(_PUT, _to_row(row))
+            return row
+
+        return await self._opened().run(operation, writes=True)
+
+    async def get(self, payment_id: str) -> Record | None:
+        """See `Store.get`."""
+        return await self._opened().run(partial(_get, payment_id), writes=False)
+
+    async def take_over(self, *, owner: str, now: float, lease_until: float, limit: int = 100) -> list[Record]:
+        """See `Store.take_over`."""
+        parameters = {**_STATES, "owner": owner, "now": now, "lease_until": lease_until, "limit": limit}
+        return await self._opened().run(partial(_take_over, parameters), writes=True)
+
+    async def purge(self, *, now: float) -> int:
+        """See `Store.purge`."""
+        parameters = {**_STATES, "now": now, "limit": _PURGED_AT_ONCE}
+        purged = 0
+        while True:
+            count = await self._opened().run(partial(_purge, parameters), writes=True)
+            purged += count
+            if count < _PURGED_AT_ONCE:
+                return purged
+
+    def _opened(self) -> SQLiteThread:
+        if self._thread is None:
+            raise Unavailable("The payment store is closed.")
+        return self._thread
+
+
+def _get(payment_id: str, connection: sqlite3.Connection) -> Record | None:
+    row = connection.execute(_GET, (payment_id,)).fetchone()
+    return None if row is None else _from_row(row)
+
+
+def _claim(record: Record, now: float, connection: sqlite3.Connection) -> Claim:
+    answer = rules.claim(_get(record.id, connection), record, now)
+    if answer.won:
+        connection.execute(_PUT, _to_row(answer.record))
+    return answer
+
+
+def _take_over(parameters: dict[str, Any], connection: sqlite3.Connection) -> list[Record]:
+    return [_from_row(row) for row in connection.execute(_TAKE_OVER, parameters).fetchall()]
+
+
+def _purge(parameters: dict[str, Any], connection: sqlite3.Connection) -> int:
+    return connection.execute(_PURGE, parameters).rowcount
+
+
+def _to_row(record: Record) -> tuple[str | int | float, ...]:
+    return (
+        record.id,
+        record.state.value,
+        record.protocol.value,
+        record.route,
+        record.correlation_id,
+        record.chain_id,
+        record.asset,
+        record.payer,
+        record.recipient,
+        str(record.value),
+        record.nonce,
+        str(record.valid_after),
+        str(record.valid_before),
+        record.owner,
+        record.lease_until,
+        record.created_at,
+        record.updated_at,
+        record.transaction,
+        record.reason,
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> Record:
+    (id_, state, protocol, *texts_and_numbers) = row
+    route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after, valid_before = (
+        texts_and_numbers[:10]
+    )
+    return Record(
+        id_,
+        State(state),
+        Protocol(protocol),
+        route,
+        correlation_id,
+        chain_id,
+        asset,
+        payer,
+        recipient,
+        int(value),
+        nonce,
+        int(valid_after),
+        int(valid_before),
+        *texts_and_numbers[10:],
+    )

@@ -1,0 +1,189 @@
+"""The thread that owns a SQLite connection: it runs everything that waits in one transaction, then answers.
+
+A commit that is on the disk costs a flush of the disk, whatever is in it. While one flush lasts, the next operations
+gather in the queue and share the next: under load a flush serves many requests, and a lone request waits for nobody.
+"""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+from bridge.stores.sqlite_file import is_busy, is_storage_error, unavailable
+from translators.errors import Unavailable
+
+__all__ = ["Operation", "SQLiteThread"]
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Connection], T]
+"""Reads what it likes and writes with at most one statement, so that one that fails leaves nothing half-done."""
+
+LARGEST_GROUP = 500
+"""Operations in one transaction: some ten milliseconds for which other processes wait."""
+
+
+class _Job:
+    """An operation, where its answer goes, and the answer once there is one."""
+
+    __slots__ = ("error", "future", "loop", "operation", "result", "writes")
+
+    def __init__(self, operation: Operation[Any] | None, *, writes: bool) -> None:
+        self.operation = operation
+        """None asks the thread to end."""
+        self.writes = writes
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+class SQLiteThread:
+    """Runs operations on the connection that `opener` opens, in the order they came, from any number of event loops.
+
+    A group of them waits at most `busy_timeout` seconds for other processes.
+    An operation that was queued is executed, even when the task that waits for it is cancelled meanwhile.
+    """
+
+    def __init__(self, opener: Callable[[], sqlite3.Connection], busy_timeout: float) -> None:
+        self._opener = opener
+        self._busy_timeout = busy_timeout
+        self._queue: SimpleQueue[_Job] = SimpleQueue()
+        # Held while queueing: nothing comes to stand behind the job that ends the thread.
+        self._lock = Lock()
+        self._stopping: _Job | None = None
+        self._process = os.getpid()
+
+    async def start(self) -> None:
+        """Start the thread and wait until the connection is open; raises what `opener` raises."""
+        opening = _Job(None, writes=False)
+        # A daemon: a program that never closes its store still ends, and SQLite survives being cut off anywhere.
+        Thread(target=self._run, args=(opening,), name="x402-mpp-sqlite", daemon=True).start()
+        try:
+            await opening.future
+        except BaseException:
+            self._enqueue_stop()
+            raise
+
+    async def stop(self) -> None:
+        """Finish what is queued, close the connection and end the thread."""
+        if os.getpid() != self._process:  # a forked child: the thread stayed in its parent
+            return
+        waiting = _Job(None, writes=False)
+        if self._enqueue_stop(waiting) is waiting:
+            await waiting.future
+
+    async def run(self, operation: Operation[T], *, writes: bool) -> T:
+        """The result of `operation`, once the transaction it ran in is committed.
+
+        Raises `Unavailable` when it is not committed, and whatever `operation` itself raises.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError("the payment store was opened before this process was forked: fork first, then start")
+        job = _Job(operation, writes=writes)
+        with self._lock:
+            if self._stopping is not None:
+                raise Unavailable("The payment store is closed.")
+            self._queue.put(job)
+        result: T = await job.future
+        return result
+
+    def _enqueue_stop(self, job: _Job | None = None) -> _Job:
+        with self._lock:
+            if self._stopping is None:
+                self._stopping = job or _Job(None, writes=False)
+                self._queue.put(self._stopping)
+            return self._stopping
+
+    def _run(self, opening: _Job) -> None:
+        # The connection is never kept in `self`: a forked child would close its copy, and SQLite forbids even that.
+        try:
+            connection = self._opener()
+        except Exception as error:
+            opening.error = error
+            _answer([opening])
+            return
+        _answer([opening])
+        while True:
+            group, stop = self._next_group()
+            if group:
+                self._commit(connection, group)
+                _answer(group)
+            if stop is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+                _answer([stop])
+                return
+
+    def _next_group(self) -> tuple[list[_Job], _Job | None]:
+        group: list[_Job] = []
+        job = self._queue.get()
+        while job.operation is not None:
+            group.append(job)
+            if len(group) == LARGEST_GROUP:
+                return group, None
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return group, None
+        return group, job
+
+    def _commit(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
+        deadline = time.monotonic() + self._busy_timeout
+        while (error := _try_to_commit(connection, group)) is not None:
+            if not is_busy(error) or time.monotonic() > deadline:
+                for job in group:
+                    job.error = unavailable(error)
+                return
+            time.sleep(0.001)  # some of SQLite's refusals come at once
+
+
+def _try_to_commit(connection: sqlite3.Connection, group: list[_Job]) -> Exception | None:
+    try:
+        # IMMEDIATE: wait for other processes here, where nothing is decided yet. Reads alone wait for nobody.
+        connection.execute("BEGIN IMMEDIATE" if any(job.writes for job in group) else "BEGIN")
+        for job in group:
+            _execute(connection, job)
+        connection.execute("COMMIT")
+    except Exception as error:
+        with suppress(sqlite3.Error):
+            connection.rollback()
+        return error
+    return None
+
+
+def _execute(connection: sqlite3.Connection, job: _Job) -> None:
+    assert job.operation is not None
+    job.error = None  # of an attempt that was rolled back
+    try:
+        job.result = job.operation(connection)
+    except Exception as error:
+        if is_storage_error(error):
+            raise
+        # A lost claim or an illegal step is this caller's answer. Its neighbours are committed.
+        job.error = error
+
+
+def _answer(group: list[_Job]) -> None:
+    # One wake-up a loop, not one a job: each costs a system call.
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in group:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, jobs in by_loop.items():
+        # RuntimeError: the loop was closed meanwhile, so nobody waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, jobs)
+
+
+def _resolve(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():  # the waiting task was cancelled
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)
