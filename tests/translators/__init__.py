@@ -1,0 +1,1 @@
+"""Tests of the pure core: tables, properties, fuzzing and public vectors."""
