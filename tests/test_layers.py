@@ -65,7 +65,8 @@ def test_breach_is_found(breach: str) -> None:
     """One bad line in otherwise clean sources is reported, with its file."""
     path, source, expected = BREACHES[breach]
     problems = list(check({**CLEAN, path: source}))
-    assert problems and all(problem.startswith(f"{path}:") for problem in problems)
+    assert problems
+    assert all(problem.startswith(f"{path}:") for problem in problems)
     assert expected in problems[0]
 
 
