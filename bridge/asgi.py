@@ -1,0 +1,228 @@
+"""Plain ASGI middleware: everything the bridge does to a request, for any framework that speaks ASGI.
+
+Nothing is buffered. A paid answer is held at its first message only, for as long as the settlement takes; then its
+bytes flow as the application makes them.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from bridge.config import ConfigError, PaymentConfig
+from bridge.gate import Admitted, Free, Gate, Refused
+from bridge.pricing import AnyPrice, Paid
+from bridge.request import PaidRequest
+from bridge.responses import Response, merge_receipt
+from bridge.routes import PaidRoute
+from translators.payment import Payment, Settlement
+
+__all__ = ["SCOPE_KEY", "GateMiddleware", "PaymentMiddleware", "payment_of", "settlement_of"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+FindRoute = Callable[[Scope], PaidRoute | None]
+
+SCOPE_KEY = "x402_mpp.admitted"
+"""Where the admitted payment of a request stands in its ASGI scope."""
+
+
+def payment_of(scope: Scope) -> Payment | None:
+    """The verified payment of this request; None on a free one."""
+    admitted: Admitted | None = scope.get(SCOPE_KEY)
+    return admitted.payment if admitted else None
+
+
+def settlement_of(scope: Scope) -> Settlement | None:
+    """The settlement of this request; None on a free one, and before it is settled."""
+    admitted: Admitted | None = scope.get(SCOPE_KEY)
+    return admitted.settlement if admitted else None
+
+
+class GateMiddleware:
+    """Puts `app` behind `gate`; `find_route` tells the priced route of a scope, or None."""
+
+    def __init__(self, app: ASGIApp, *, gate: Gate, find_route: FindRoute, public_url: str | None = None) -> None:
+        self.app = app
+        self._gate = gate
+        self._find_route = find_route
+        self._public_url = public_url.rstrip("/") if public_url else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        route = self._find_route(scope) if scope["type"] == "http" else None
+        if route is None:
+            await self.app(scope, receive, send)
+            return
+        request = PaidRequest(scope, receive, self._public_url)
+        match await self._gate.admit(route, request):
+            case Free():
+                await self.app(scope, request.receive, send)
+            case Refused() as refused:
+                await _send_response(send, refused.response, request.method)
+            case Admitted() as admitted:
+                scope[SCOPE_KEY] = admitted
+                await _Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
+
+
+class PaymentMiddleware:
+    """Payment for any ASGI application.
+
+    `routes` prices paths: a key is `GET /report`, or `/report` for every method but OPTIONS; `{name}` stands for one
+    segment of the path and `*` for the rest of it; the first that matches counts. A value is a price or a `Paid`.
+    Raises `ConfigError` or `PriceError` when a route could not be charged.
+    """
+
+    def __init__(self, app: ASGIApp, *, config: PaymentConfig, routes: Mapping[str, AnyPrice | Paid]) -> None:
+        self.config = config
+        self._table = [
+            (_RoutePattern(key), config.route(key, price if isinstance(price, Paid) else Paid(price)))
+            for key, price in routes.items()
+        ]
+        self.gate = config.build()
+        self._app = app
+        self._gated = GateMiddleware(app, gate=self.gate, find_route=self._find, public_url=config.public_url)
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    def _find(self, scope: Scope) -> PaidRoute | None:
+        path = _normalize(scope["path"])
+        return next((route for pattern, route in self._table if pattern.matches(scope["method"], path)), None)
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if not self._started:
+                await self.gate.start(self.config.offers_to_check())
+                self._started = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection; the gate opens and closes with the application's lifespan."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        if not self._started:
+            # A server or a test client that runs no lifespan.
+            await self._start()
+        await self._gated(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_and_start() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._start()
+            return message
+
+        async def close_and_send(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self.gate.close()
+            await send(message)
+
+        await self._app(scope, receive_and_start, close_and_send)
+
+
+class _RoutePattern:
+    """A key of the route table."""
+
+    def __init__(self, key: str) -> None:
+        method, _, path = key.strip().rpartition(" ")
+        if not path.startswith("/"):
+            raise ConfigError(f"{key!r} is not a route: write 'GET /path' or '/path'")
+        self._method = method.strip().upper() or None
+        parts = re.split(r"(\{[^/{}]+\}|\*)", _normalize(path))
+        self._path = re.compile(
+            "".join("[^/]+" if part[:1] == "{" else ".*" if part == "*" else re.escape(part) for part in parts)
+        )
+
+    def matches(self, method: str, path: str) -> bool:
+        """A preflight is never charged; HEAD is priced as the GET that it stands for."""
+        if method == "OPTIONS" or self._path.fullmatch(path) is None:
+            return False
+        return self._method is None or self._method == ("GET" if method == "HEAD" else method)
+
+
+def _normalize(path: str) -> str:
+    """Frameworks serve `/report/` and `//report` as `/report`, so they cost the same."""
+    return re.sub(r"/{2,}", "/", path).rstrip("/") or "/"
+
+
+class _Stopped(OSError):
+    """Raised out of `send` once the answer was replaced: what an application sees when a client has gone."""
+
+
+class _Delivery:
+    """Watches one paid answer go out: settles at its first byte, and knows whether all of it went."""
+
+    def __init__(self, admitted: Admitted, send: Send, method: str) -> None:
+        self._admitted = admitted
+        self._send = send
+        self._method = method
+        self._status: int | None = None
+        self._refused = False
+        self._complete = False
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
+        """Run the application, and leave the payment in the state that its answer earned."""
+        try:
+            await app(scope, receive, self.send)
+        except Exception:
+            # An application told to stop may say so in its own way; its answer has been replaced already.
+            if not self._refused:
+                raise
+        finally:
+            await self._conclude()
+
+    async def _conclude(self) -> None:
+        if self._refused or self._complete:
+            return
+        if self._status is None:
+            await self._admitted.release(500)
+        elif self._status < 400:
+            await self._admitted.broken_off(self._status)
+
+    async def send(self, message: Message) -> None:
+        """ASGI's `send` for the application."""
+        if self._refused:
+            raise _Stopped("the answer was replaced: payment was refused")
+        match message["type"]:
+            case "http.response.start":
+                await self._start(message)
+            case "http.response.body" | "http.response.pathsend" | "http.response.zerocopysend":
+                await self._send(message)
+                if not message.get("more_body", False):
+                    await self._finish()
+            case _:
+                await self._send(message)
+
+    async def _start(self, message: Message) -> None:
+        status: int = message["status"]
+        if status >= 400:
+            self._status = status
+            receipt = self._admitted.receipt(status)
+            await self._admitted.release(status)
+            headers = merge_receipt(message.get("headers", ()), receipt) if receipt else message.get("headers", ())
+            await self._send({**message, "headers": headers})
+            return
+        refused = await self._admitted.settle_or_refuse()
+        if refused is not None:
+            self._refused = True
+            await _send_response(self._send, refused.response, self._method)
+            raise _Stopped("the answer was replaced: payment was refused")
+        self._status = status
+        headers = merge_receipt(message.get("headers", ()), self._admitted.receipt(status))
+        await self._send({**message, "headers": headers})
+
+    async def _finish(self) -> None:
+        if self._complete or self._status is None:
+            return
+        self._complete = True
+        if self._status < 400:
+            await self._admitted.delivered(self._status)
+
+
+async def _send_response(send: Send, response: Response, method: str) -> None:
+    body = b"" if method == "HEAD" else response.body
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,60 @@
+"""The command `x402-mpp`. Everything heavy is imported by the command that needs it, so that help is quick."""
+
+import sys
+
+import click
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="x402-mpp-bridge", prog_name="x402-mpp")
+def main() -> None:
+    """Serve one paid route to x402 v1, x402 v2 and MPP clients at once."""
+
+
+@main.command()
+@click.option("--serve", is_flag=True, help="Keep the server up instead of telling the story.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, with --serve.")
+@click.option("--port", default=0, show_default="a free one", help="Port to listen on, with --serve.")
+@click.option("--rpc-url", metavar="URL", help="Settle on this anvil (chain id 84532) instead of the embedded chain.")
+@click.option(
+    "--settler",
+    default="chain",
+    show_default=True,
+    metavar="chain|facilitator:URL|null",
+    help="How money moves. null verifies and claims but settles nowhere: for benchmarks.",
+)
+@click.option("--store", default="memory", show_default=True, metavar="memory|sqlite:PATH", help="Where claims live.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--public-url", metavar="URL", help="Where clients reach the server, when not at its own address.")
+@click.option("--json", "as_json", is_flag=True, help="With --serve: print one JSON line when ready, log JSON.")
+def demo(
+    serve: bool,
+    host: str,
+    port: int,
+    rpc_url: str | None,
+    settler: str,
+    store: str,
+    workers: int,
+    public_url: str | None,
+    as_json: bool,
+) -> None:
+    """Pay one Litestar route in all three protocols, settled on an embedded chain.
+
+    Prints what each client was asked, what it sent, the transaction, and the balances. With --serve, keeps the server
+    up for clients of your own.
+    """
+    if workers > 1 and store.startswith("memory"):
+        raise click.UsageError("several workers need a store that they share: --store sqlite:PATH")
+    if (as_json or workers > 1) and not serve:
+        raise click.UsageError("--json and --workers go with --serve")
+    try:
+        from bridge.demo.run import DemoOptions, run
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f'the demo needs {error.name}: pip install "x402-mpp-bridge[demo]"') from None
+    options = DemoOptions(serve, host, port, rpc_url, settler, store, workers, public_url, as_json)
+    try:
+        sys.exit(run(options))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,242 @@
+"""The settings, in one place, and the only reader of the environment."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from bridge.clock import Clock, system_clock
+from bridge.events import Events, Sink
+from bridge.gate import Gate
+from bridge.pricing import Paid, PriceDefaults, compile_route
+from bridge.responses import Responder
+from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
+from bridge.settlers import settler_from_spec
+from bridge.settlers.base import Settler
+from bridge.stores import store_from_url
+from bridge.stores.base import Store
+from bridge.verifier import Verifier
+from translators.binding import MIN_KEY_BYTES
+from translators.payment import Asset, Offer, Protocol
+
+__all__ = ["ConfigError", "PaymentConfig"]
+
+ENV_PREFIX = "X402_MPP_"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; its message names the setting and the remedy."""
+
+
+@dataclass
+class PaymentConfig:
+    """How an application is paid. Every route may differ in price, recipient, network and policy."""
+
+    recipient: str
+    """The address that is paid."""
+
+    settler: Settler | str
+    """How money moves: a settler, or `facilitator:URL`, or `null`, which verifies and settles nowhere."""
+
+    network: str | int = "base"
+    """x402 v1's name (`base-sepolia`), a CAIP-2 id (`eip155:84532`) or a chain id."""
+
+    asset: Asset | str | None = None
+    """The token that prices are in: an `Asset`, or the address of a known one. None: the network's dollar token."""
+
+    store: Store | str = "sqlite:payments.sqlite3"
+    """Where claims live: a store, or `memory` (one process only), or `sqlite:PATH` (all processes of one machine)."""
+
+    secret_keys: Sequence[str | bytes] | None = None
+    """Secrets of at least 32 bytes that authenticate challenges: the first signs, all are accepted, so that they can be
+    rotated. The same on every worker. None: from `X402_MPP_SECRET_KEYS` (comma-separated); without that, made anew at
+    each start, on loopback only."""
+
+    public_url: str | None = None
+    """Where clients reach this server: scheme and authority, and a prefix where a proxy strips one. None: taken from
+    the request on loopback, from the socket's address elsewhere; `Host` is not trusted."""
+
+    realm: str | None = None
+    """MPP's protection space. None: the authority of the public URL."""
+
+    settle: SettlePolicy | str = SettlePolicy.ON_SUCCESS
+    """`on_success`: the handler runs, and the payment is settled before the first byte of its success. `first`: settled
+    before the handler runs."""
+
+    protocols: Iterable[Protocol | str] = field(default_factory=lambda: ALL_PROTOCOLS)
+    """The wire protocols that are offered: `x402-v1`, `x402-v2`, `mpp`."""
+
+    max_timeout_seconds: int = 300
+    """x402's `maxTimeoutSeconds`: how long a payer's authorization should live, in seconds."""
+
+    challenge_seconds: int = 300
+    """How long an MPP challenge can be paid, in seconds."""
+
+    clock_skew: float = 5.0
+    """How far a payer's clock may run ahead of ours, in seconds."""
+
+    lease_seconds: float = 60.0
+    """How long a claim is held for a request that makes no progress, in seconds."""
+
+    bind_body_bytes: int = 64 * 1024
+    """MPP challenges are bound to a request body of up to this many bytes, where its content type says that a client
+    sends it again unchanged (JSON, forms, text). 0: never."""
+
+    credential_header: str | None = None
+    """`Payment-Authorization` where the application uses `Authorization` itself."""
+
+    both_receipts: bool = False
+    """Give x402 payers MPP's receipt as well as their own."""
+
+    sinks: Sequence[Sink] = ()
+    """Called with every event, besides structlog."""
+
+    clock: Clock = system_clock
+    """The time, in Unix seconds."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        self.events = Events(self.sinks)
+        self.routes: list[PaidRoute] = []
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> "PaymentConfig":
+        """Settings from `X402_MPP_RECIPIENT`, `_NETWORK`, `_SETTLER`, `_RPC_URL`, `_PRIVATE_KEY`, `_STORE`,
+        `_SECRET_KEYS`, `_PUBLIC_URL`, `_REALM` and `_SETTLE`; `settings` win over them.
+
+        With `_SETTLER=chain` (the default when `_RPC_URL` is set) payments are settled by `_PRIVATE_KEY` on `_RPC_URL`.
+        Raises `ConfigError` for what is missing.
+        """
+        source = os.environ if environ is None else environ
+        env = {
+            key.removeprefix(ENV_PREFIX).lower(): value
+            for key, value in source.items()
+            if key.startswith(ENV_PREFIX) and value
+        }
+        for name in ("recipient", "network", "store", "public_url", "realm", "settle"):
+            if name in env:
+                settings.setdefault(name, env[name])
+        if "secret_keys" in env:
+            settings.setdefault("secret_keys", _split_keys(env["secret_keys"]))
+        if "settler" not in settings:
+            spec = env.get("settler") or ("chain" if "rpc_url" in env else None)
+            if spec is None:
+                raise ConfigError(f"{ENV_PREFIX}SETTLER is not set: chain, facilitator:URL or null")
+            try:
+                settings["settler"] = settler_from_spec(
+                    spec, rpc_url=env.get("rpc_url"), private_key=env.get("private_key")
+                )
+            except ValueError as error:
+                raise ConfigError(f"settler: {error}") from None
+        if "recipient" not in settings:
+            raise ConfigError(f"{ENV_PREFIX}RECIPIENT is not set: the address that is paid")
+        return cls(**settings)
+
+    def _check(self) -> None:
+        if not self.settler:
+            raise ConfigError("settler: a priced route needs one")
+        if self.public_url is not None:
+            url = urlsplit(self.public_url)
+            if url.scheme not in ("http", "https") or not url.netloc or url.query or url.fragment:
+                raise ConfigError("public_url: give scheme and host, such as https://api.example.com")
+        try:
+            self.settle = SettlePolicy(self.settle)
+            self.protocols = frozenset(Protocol(protocol) for protocol in self.protocols)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if self.credential_header not in (None, "Payment-Authorization"):
+            raise ConfigError("credential_header: only Payment-Authorization is defined besides Authorization")
+
+    def route(self, name: str, paid: Paid, adapt: Callable[[Any], Any] = lambda request: request) -> PaidRoute:
+        """Compile a priced route and remember it for start-up's checks; raises `PriceError` with its name."""
+        route = compile_route(name, paid, self._defaults(), adapt)
+        self.routes.append(route)
+        return route
+
+    def _defaults(self) -> PriceDefaults:
+        return PriceDefaults(
+            recipient=self.recipient,
+            network=self.network,
+            asset=self.asset,
+            settle=SettlePolicy(self.settle),
+            protocols=frozenset(Protocol(protocol) for protocol in self.protocols),
+            max_timeout_seconds=self.max_timeout_seconds,
+        )
+
+    def build(self) -> Gate:
+        """The gate that these settings describe; nothing is opened until `Gate.start`. Raises `ConfigError`."""
+        keys = self._keys()
+        try:
+            settler = settler_from_spec(self.settler) if isinstance(self.settler, str) else self.settler
+            store = store_from_url(self.store) if isinstance(self.store, str) else self.store
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self._warn()
+        return Gate(
+            verifier=Verifier(
+                settler,
+                keys=keys,
+                clock=self.clock,
+                clock_skew=self.clock_skew,
+                body_limit=self.bind_body_bytes,
+            ),
+            settler=settler,
+            store=store,
+            responder=Responder(
+                keys=keys,
+                clock=self.clock,
+                challenge_seconds=self.challenge_seconds,
+                credential_header=self.credential_header,
+                both_receipts=self.both_receipts,
+            ),
+            events=self.events,
+            clock=self.clock,
+            realm=self.realm,
+            lease_seconds=self.lease_seconds,
+            body_limit=self.bind_body_bytes,
+        )
+
+    def offers_to_check(self) -> list[Offer]:
+        """Every offer that start-up can know; a price that depends on the request is stood in for by the default."""
+        offers: list[Offer] = []
+        for route in self.routes:
+            if isinstance(route.offers, tuple):
+                offers += route.offers
+            else:
+                smallest = compile_route(route.name, Paid("1"), self._defaults()).offers
+                assert isinstance(smallest, tuple)
+                offers += smallest
+        return list(dict.fromkeys(offers))
+
+    def _keys(self) -> list[bytes]:
+        given = self.secret_keys
+        if given is None and (from_env := os.environ.get(ENV_PREFIX + "SECRET_KEYS")):
+            given = _split_keys(from_env)
+        if given is None:
+            if self.public_url is not None and urlsplit(self.public_url).hostname not in _LOOPBACK:
+                raise ConfigError(
+                    f"secret_keys: set them, or {ENV_PREFIX}SECRET_KEYS, the same on every worker"
+                    " (python -c 'import secrets; print(secrets.token_hex(32))')"
+                )
+            return [secrets.token_bytes(MIN_KEY_BYTES)]
+        keys = [key.encode() if isinstance(key, str) else key for key in given]
+        if not keys or any(len(key) < MIN_KEY_BYTES for key in keys):
+            raise ConfigError(f"secret_keys: each has at least {MIN_KEY_BYTES} bytes")
+        return keys
+
+    def _warn(self) -> None:
+        log = structlog.get_logger("x402_mpp")
+        if self.public_url is not None:
+            url = urlsplit(self.public_url)
+            if url.scheme != "https" and url.hostname not in _LOOPBACK:
+                # draft-httpauth-payment-00, section "Transport Security": no challenges over plain HTTP.
+                log.warning("config.plain_http", public_url=self.public_url)
+
+
+def _split_keys(text: str) -> list[str]:
+    return [key.strip() for key in text.split(",") if key.strip()]

@@ -1,0 +1,42 @@
+"""What happens to payments, said once: to structlog, and to whoever else listens.
+
+Names and fields are an interface: dashboards and reports are built on them (`docs/events.md`). An event names payer,
+amount, transaction and reason; it never holds a credential, a signature or a key.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+__all__ = ["EVENTS", "Events", "Sink"]
+
+EVENTS: dict[str, str] = {
+    "payment.challenged": "a 402 asked for payment; `offered` lists the protocols it offered",
+    "payment.verified": "a payment passed every check and was claimed",
+    "payment.settled": "the money moved, in `transaction`",
+    "payment.delivered": "the last byte of the paid answer was handed to the server",
+    "payment.rejected": "a payment was refused, for `reason`; nothing was charged",
+    "payment.undelivered": "a settled payment's answer failed with `status`, or broke off; the same credential gets it",
+    "payment.unknown": "a settlement's outcome is not known; the claim stays",
+}
+"""Every event, and what it says."""
+
+Sink = Callable[[str, dict[str, Any]], None]
+"""Called with an event's name and fields, on the event loop: it must return at once and not raise."""
+
+
+class Events:
+    """Sends events to structlog's logger `x402_mpp` and to `sinks`."""
+
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+        self._log = structlog.get_logger("x402_mpp")
+        self._sinks = tuple(sinks)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Say that `event` happened. Fields that are None are left out."""
+        known = {name: value for name, value in fields.items() if value is not None}
+        log = self._log.warning if event in ("payment.unknown", "payment.undelivered") else self._log.info
+        log(event, **known)
+        for sink in self._sinks:
+            sink(event, known)

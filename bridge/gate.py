@@ -1,0 +1,417 @@
+"""The gate: what happens to a request for a priced route. Read this first.
+
+    request -> Gate.admit -> Free        let it through
+                          -> Refused     send this answer instead
+                          -> Admitted    run the handler; settle at its first successful byte; then it is delivered
+
+Whatever protocol the client speaks, its credential becomes one `Payment`, passes one verifier, is claimed once in the
+store, settled once by the settler, and is answered in the client's own words.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable
+from time import perf_counter
+from typing import Any, TypeVar
+
+import structlog
+
+from bridge.clock import Clock
+from bridge.credentials import UnreadableCredential, read_credential
+from bridge.events import Events
+from bridge.request import PaidRequest
+from bridge.responses import ChallengeContext, Headers, Responder, Response
+from bridge.routes import PaidRoute, SettlePolicy
+from bridge.settlers.base import Settler
+from bridge.stores.base import ClaimLost, Record, Store
+from bridge.verifier import Verified, Verifier
+from translators.binding import body_digest
+from translators.errors import (
+    AlreadyUsed,
+    MethodUnsupported,
+    OutcomeUnknown,
+    PaymentError,
+    PaymentRequired,
+    SettlementFailed,
+    Unavailable,
+)
+from translators.lifecycle import IllegalTransition, State
+from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
+
+__all__ = ["Admitted", "Free", "Gate", "Refused"]
+
+T = TypeVar("T")
+
+_REPLAYABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "text/")
+"""Content types whose bytes a client sends again unchanged; a multipart body gets a new boundary each time."""
+
+
+class Free:
+    """Nothing to pay for this request."""
+
+
+class Refused:
+    """The request is answered with `response`, and the handler does not run."""
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+
+class Gate:
+    """Admits requests to priced routes.
+
+    `realm` is MPP's protection space, by default the public authority. `lease_seconds` is how long a claim is held for
+    a request that makes no progress. `body_limit` is in bytes; 0 binds no challenge to a body.
+    """
+
+    def __init__(
+        self,
+        *,
+        verifier: Verifier,
+        settler: Settler,
+        store: Store,
+        responder: Responder,
+        events: Events,
+        clock: Clock,
+        realm: str | None,
+        lease_seconds: float,
+        body_limit: int,
+    ) -> None:
+        self.verifier = verifier
+        self.settler = settler
+        self.store = store
+        self.responder = responder
+        self.events = events
+        self.clock = clock
+        self.lease_seconds = lease_seconds
+        self._realm = realm
+        self._body_limit = body_limit
+        self._settling: set[asyncio.Task[Any]] = set()
+
+    async def start(self, offers: list[Offer]) -> None:
+        """Open the store and check that the settler can settle `offers`; raises where a priced route could not be."""
+        await self.store.start()
+        await self.settler.start(offers)
+
+    async def close(self) -> None:
+        """Let settlements in flight finish, then close settler and store."""
+        if self._settling:
+            await asyncio.wait(self._settling)
+        await self.settler.close()
+        await self.store.close()
+
+    async def admit(self, route: PaidRoute, request: PaidRequest) -> "Free | Refused | Admitted":
+        """Decide about one request. What is refused cost the client nothing."""
+        offers = route.offers if isinstance(route.offers, tuple) else await route.offers(request)
+        if offers is None:
+            return Free()
+        attempt = Attempt(self, route, request, tuple(offers))
+        try:
+            presented = read_credential(request.headers)
+        except UnreadableCredential as unreadable:
+            return await attempt.refuse(unreadable.error, unreadable.protocol)
+        if presented is None:
+            return await attempt.challenge()
+        try:
+            if presented.protocol not in route.protocols:
+                raise MethodUnsupported("this route does not take payments in this protocol")
+            return await attempt.take(await attempt.verify(presented))
+        except PaymentError as error:
+            return await attempt.refuse(error, presented.protocol)
+
+    def realm(self, request: PaidRequest) -> str:
+        """The realm of a request's challenges."""
+        return self._realm or request.authority
+
+    async def run_to_the_end(self, work: Awaitable[T]) -> T:
+        """Await `work` so that cancelling the caller does not cancel it: a settlement once begun is recorded."""
+        task = asyncio.ensure_future(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return await asyncio.shield(task)
+
+    async def digest_for(self, request: PaidRequest) -> str | None:
+        """The digest to bind a challenge to, where the request has a body that the client can send again unchanged."""
+        if not self._body_limit or request.method not in ("POST", "PUT", "PATCH"):
+            return None
+        if not (request.header(b"content-type") or "").lower().startswith(_REPLAYABLE_BODIES):
+            return None
+        body = await request.body(self._body_limit)
+        return body_digest(body) if body else None
+
+
+class Attempt:
+    """One request's way through the gate, until it is refused or admitted."""
+
+    def __init__(self, gate: Gate, route: PaidRoute, request: PaidRequest, offers: tuple[Offer, ...]) -> None:
+        self.gate = gate
+        self.route = route
+        self.request = request
+        self.offers = offers
+        self.resource: Resource = route.resource(request.url)
+        self.realm = gate.realm(request)
+        self.bound_to = f"{request.method} {request.path}"
+        self.started = perf_counter()
+        self.verified: Verified | None = None
+        self.presented_id: str = secrets.token_urlsafe(12)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Say what happened, with everything that is known of this payment."""
+        known: dict[str, Any] = {"route": self.route.name, "correlation_id": self.presented_id}
+        if self.verified is not None:
+            payment = self.verified.payment
+            known |= {
+                "protocol": payment.protocol.value,
+                "payer": payment.authorization.payer,
+                "amount": str(payment.authorization.value),
+                "asset": payment.asset,
+                "network": f"eip155:{payment.chain_id}",
+            }
+        known["user_agent"] = self.request.header(b"user-agent")
+        known["duration_ms"] = self.elapsed_ms()
+        self.gate.events.emit(event, **(known | fields))
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request came."""
+        return round((perf_counter() - self.started) * 1000, 3)
+
+    async def challenge(self) -> Refused:
+        """Ask for payment."""
+        response = await self._response(PaymentRequired("this resource is paid for by request"), None)
+        # An unpaid request says nothing of its client's protocol, unless it names MPP's preferences.
+        says_mpp = self.request.header(b"accept-payment") is not None
+        self.emit(
+            "payment.challenged",
+            protocol=Protocol.MPP.value if says_mpp else None,
+            offered=sorted(protocol.value for protocol in self.route.protocols),
+            amount=str(self.offers[0].amount),
+            asset=self.offers[0].asset.address,
+            network=f"eip155:{self.offers[0].asset.chain_id}",
+        )
+        return Refused(response)
+
+    async def refuse(self, error: PaymentError, protocol: Protocol, *, unsettled: Payment | None = None) -> Refused:
+        """Answer `error` in the client's own protocol."""
+        # The detail is the client's; the event takes the reason, which is from a fixed list.
+        response = await self._response(error, protocol, unsettled)
+        event = "payment.unknown" if isinstance(error, OutcomeUnknown) else "payment.rejected"
+        self.emit(event, protocol=protocol.value, reason=error.reason, problem=error.slug, status=response.status)
+        return Refused(response)
+
+    async def _response(
+        self, error: PaymentError, protocol: Protocol | None, unsettled: Payment | None = None
+    ) -> Response:
+        # A fresh challenge has an id of its own: its payment is another one than the refused.
+        correlation_id = self.presented_id if protocol is None else secrets.token_urlsafe(12)
+        context = ChallengeContext(
+            self.route,
+            self.offers,
+            self.resource,
+            self.realm,
+            self.bound_to,
+            correlation_id,
+            digest=await self.gate.digest_for(self.request),
+            accept_payment=self.request.header(b"accept-payment"),
+        )
+        return self.gate.responder.refuse(error, context, protocol, unsettled)
+
+    async def verify(self, presented: Any) -> Verified:
+        """Check the credential, first without and then with the chain; raises a `PaymentError`."""
+        verifier = self.gate.verifier
+        verified = await verifier.check(presented, self.offers, self.request, self.resource, self.realm, self.bound_to)
+        self.verified = verified
+        self.presented_id = _correlation_id(verified.payment)
+        await verifier.verify(verified, self.resource)
+        return verified
+
+    async def take(self, verified: Verified) -> "Refused | Admitted":
+        """Claim the payment, and settle it where the route settles first."""
+        now = self.gate.clock()
+        claim = await self.gate.store.claim(self._record(verified.payment, now), now=now)
+        if not claim.won:
+            raise _taken(claim.record)
+        admitted = Admitted(self, verified, claim.record)
+        self.emit("payment.verified")
+        if self.route.settle is SettlePolicy.FIRST:
+            refused = await admitted.settle_or_refuse()
+            if refused is not None:
+                return refused
+        return admitted
+
+    def _record(self, payment: Payment, now: float) -> Record:
+        authorization = payment.authorization
+        return Record(
+            id=payment.id,
+            state=State.CLAIMED,
+            protocol=payment.protocol,
+            route=self.route.name,
+            correlation_id=self.presented_id,
+            chain_id=payment.chain_id,
+            asset=payment.asset,
+            payer=authorization.payer,
+            recipient=authorization.recipient,
+            value=authorization.value,
+            nonce=authorization.nonce,
+            valid_after=authorization.valid_after,
+            valid_before=authorization.valid_before,
+            owner=secrets.token_hex(16),
+            lease_until=now + self.gate.lease_seconds,
+            created_at=now,
+            updated_at=now,
+        )
+
+
+def _correlation_id(payment: Payment) -> str:
+    """One id for all events of a payment: of its challenge where it has one, else of the authorization itself."""
+    if isinstance(payment.binding, ChallengeBinding) and payment.binding.correlation_id is not None:
+        return payment.binding.correlation_id
+    return hashlib.sha256(payment.id.encode()).hexdigest()[:16]
+
+
+def _taken(record: Record) -> PaymentError:
+    """What to say of a payment that another request holds, or has used."""
+    match record.state:
+        case State.DELIVERED:
+            return AlreadyUsed("this payment was used before")
+        case State.UNKNOWN:
+            return OutcomeUnknown("this payment's settlement is being looked into; send the same credential again")
+        case _:
+            return Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
+
+
+class Admitted:
+    """A verified payment that this request alone holds.
+
+    Call `settle_or_refuse` before the first byte of a success, `release` when there will be none, and `delivered` after
+    the last byte.
+    """
+
+    def __init__(self, attempt: Attempt, verified: Verified, record: Record) -> None:
+        self._attempt = attempt
+        self._gate = attempt.gate
+        self.payment = verified.payment
+        self.offer = verified.offer
+        self._record = record
+        # A payment that was settled for a request which died before its answer is only delivered.
+        self.settlement = _settlement_from(record) if record.state is State.SETTLED else None
+
+    async def settle_or_refuse(self) -> Refused | None:
+        """Settle, once; None when the money has moved, else the answer for the client."""
+        if self.settlement is not None:
+            return None
+        began = perf_counter()
+        try:
+            self.settlement = await self._gate.run_to_the_end(self._settle())
+        except PaymentError as error:
+            unsettled = None if isinstance(error, Unavailable) else self.payment
+            return await self._attempt.refuse(error, self.payment.protocol, unsettled=unsettled)
+        self._attempt.emit(
+            "payment.settled",
+            transaction=self.settlement.transaction,
+            settle_ms=round((perf_counter() - began) * 1000, 3),
+        )
+        return None
+
+    async def _settle(self) -> Settlement:
+        try:
+            settlement = await self._gate.settler.settle(
+                self.payment, self.offer, self._attempt.resource, self._before_broadcast
+            )
+        except OutcomeUnknown as error:
+            await self._note(State.UNKNOWN, reason=error.reason)
+            raise
+        except PaymentError as error:
+            await self._note(State.RELEASED, reason=error.reason)
+            raise
+        except ClaimLost:
+            raise Unavailable("this payment is being worked on; send the same credential again") from None
+        except Exception as error:
+            # A defect in a settler: whether money moved is known only if it was never handed over.
+            structlog.get_logger("x402_mpp").exception("settler.failed", error_type=type(error).__name__)
+            if self._record.state is State.CLAIMED:
+                await self._note(State.RELEASED, reason="unexpected_settle_error")
+                raise SettlementFailed("settlement failed", reason="unexpected_settle_error") from None
+            await self._note(State.UNKNOWN, reason="unexpected_settle_error")
+            raise OutcomeUnknown("the settlement's outcome is not known; send the same credential again") from None
+        # The money moved, so the answer is due even where the journal cannot say so yet.
+        await self._note(State.SETTLED, transaction=settlement.transaction)
+        return settlement
+
+    async def _before_broadcast(self, transaction: str) -> None:
+        await self._advance(State.SETTLING, transaction=transaction or None)
+
+    async def _note(
+        self, to: State, *, transaction: str | None = None, reason: str | None = None, lease: float | None = None
+    ) -> None:
+        """Record what has happened already. A store that cannot take it is behind, and what happened stands."""
+        try:
+            await self._advance(to, transaction=transaction, reason=reason, lease=lease)
+        except (Unavailable, ClaimLost, IllegalTransition) as error:
+            structlog.get_logger("x402_mpp").error(
+                "store.behind",
+                payment_id=self.payment.id,
+                state=to.value,
+                transaction=transaction,
+                error_type=type(error).__name__,
+            )
+
+    async def _advance(
+        self, to: State, *, transaction: str | None = None, reason: str | None = None, lease: float | None = None
+    ) -> None:
+        now = self._gate.clock()
+        self._record = await self._gate.store.advance(
+            self.payment.id,
+            to,
+            owner=self._record.owner,
+            now=now,
+            lease_until=now + (self._gate.lease_seconds if lease is None else lease),
+            transaction=transaction,
+            reason=reason,
+        )
+
+    def receipt(self, status: int) -> Headers:
+        """The headers that tell the payer what was settled; empty before it was."""
+        if self.settlement is None:
+            return []
+        return self._gate.responder.receipt(self.settlement, self.payment, status)
+
+    async def release(self, status: int) -> None:
+        """The handler did not succeed. Unsettled, the payer keeps the money; settled, the same credential may retry."""
+        if self.settlement is None:
+            await self._note(State.RELEASED, reason="handler_failed")
+            self._attempt.emit("payment.rejected", reason="handler_failed", status=status)
+        else:
+            await self._undelivered(status)
+
+    async def broken_off(self, status: int) -> None:
+        """The answer began and did not end: settled, not delivered, and the same credential may ask again."""
+        await self._undelivered(status)
+
+    async def _undelivered(self, status: int) -> None:
+        await self._note(State.SETTLED, lease=0)
+        self._attempt.emit("payment.undelivered", status=status, transaction=self._transaction())
+
+    async def delivered(self, status: int) -> None:
+        """The last byte was handed over."""
+        await self._note(State.DELIVERED)
+        self._attempt.emit("payment.delivered", status=status, transaction=self._transaction())
+
+    def _transaction(self) -> str | None:
+        return self.settlement.transaction if self.settlement else None
+
+
+def _settlement_from(record: Record) -> Settlement:
+    return Settlement(
+        payment_id=record.id,
+        protocol=record.protocol,
+        chain_id=record.chain_id,
+        asset=record.asset,
+        amount=record.value,
+        payer=record.payer,
+        recipient=record.recipient,
+        transaction=record.transaction,
+        settled_at=record.updated_at,
+    )

@@ -1,0 +1,25 @@
+"""The bridge as a Litestar plugin.
+
+`Litestar(..., plugins=[PaymentPlugin(PaymentConfig(...))])`, and on a handler its price: `@get("/report", price="0.01")`.
+"""
+
+from bridge.config import ConfigError, PaymentConfig
+from bridge.litestar.plugin import PaymentPlugin
+from bridge.pricing import Paid
+from bridge.routes import SettlePolicy
+from translators.payment import Asset, Payment, Protocol, Settlement
+from translators.price import Price, PriceError
+
+__all__ = [
+    "Asset",
+    "ConfigError",
+    "Paid",
+    "Payment",
+    "PaymentConfig",
+    "PaymentPlugin",
+    "Price",
+    "PriceError",
+    "Protocol",
+    "SettlePolicy",
+    "Settlement",
+]

@@ -1,0 +1,94 @@
+"""The one request shape that the gate reads, whichever server or framework received it."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+__all__ = ["PaidRequest"]
+
+_LOOPBACK = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+
+
+class PaidRequest:
+    """An HTTP request as ASGI hands it over, with a body that can be read and still be received by the application."""
+
+    __slots__ = ("_body", "_receive", "_replayed", "headers", "method", "origin", "path", "scope")
+
+    def __init__(self, scope: Scope, receive: Callable[[], Awaitable[Message]], public_url: str | None) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        raw_path: bytes | None = scope.get("raw_path")
+        self.path = raw_path.decode("latin-1") if raw_path else quote(scope["path"], safe="/%:@!$&'()*+,;=~-._")
+        """The path as it was sent, percent-encoded and without the query."""
+        self.headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+        self.origin = public_url or self._own_origin()
+        """Scheme and authority (and a prefix, where one is configured) that clients reach this server under."""
+        self._receive = receive
+        self._body: bytes | None = None
+        self._replayed = False
+
+    @property
+    def url(self) -> str:
+        """The public URL of the resource, without the query, which may hold secrets."""
+        return self.origin + self.path
+
+    @property
+    def authority(self) -> str:
+        """Host and port of the public origin: the default realm."""
+        return urlsplit(self.origin).netloc
+
+    def header(self, name: bytes) -> str | None:
+        """The first value of a header (`name` in lower case), or None."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value.decode("latin-1")
+        return None
+
+    def _own_origin(self) -> str:
+        """Where no public URL is configured: the `Host` header if it is loopback, else the address of the socket.
+
+        Anybody can send any `Host`; believed, it would put a stranger's name into what a client pays for.
+        """
+        scheme = self.scope.get("scheme", "http")
+        host = self.header(b"host")
+        if host is not None and _LOOPBACK.fullmatch(host):
+            return f"{scheme}://{host}"
+        address, port = self.scope.get("server") or ("localhost", None)
+        address = f"[{address}]" if ":" in address else address
+        return f"{scheme}://{address}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else "")
+
+    async def body(self, limit: int) -> bytes | None:
+        """The whole body, or None when it is longer than `limit` bytes or its length is not announced.
+
+        Nothing is read unless it will fit, so that the application can still receive all of it.
+        """
+        if self._body is not None:
+            return self._body
+        length = self.header(b"content-length")
+        if length is None:
+            chunked = self.header(b"transfer-encoding") is not None
+            return None if chunked else b""
+        if not length.isdecimal() or int(length) > limit:
+            return None
+        parts = []
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return None
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        self._body = b"".join(parts)
+        return self._body
+
+    async def receive(self) -> Message:
+        """ASGI's `receive` for the application: a body that was read here is handed over first."""
+        if self._body is not None and not self._replayed:
+            self._replayed = True
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        return await self._receive()

@@ -1,0 +1,234 @@
+"""The one boundary where errors and settlements become HTTP, in the words of each client.
+
+One 402 serves everybody: a `WWW-Authenticate` line for each offer, `PAYMENT-REQUIRED`, `X-PAYMENT-REQUIRED`, and a body
+that is an RFC 9457 problem and an x402 v1 challenge at once.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from bridge.clock import Clock
+from bridge.routes import PaidRoute
+from translators import mpp, x402
+from translators.accept_payment import rank
+from translators.encoding import b64_encode
+from translators.errors import PROBLEM_BASE, PaymentError, Unavailable
+from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
+from translators.wire import mpp as mpp_wire
+from translators.wire import x402_v1, x402_v2
+
+__all__ = ["EXPOSED_HEADERS", "ChallengeContext", "Headers", "Responder", "Response", "merge_receipt"]
+
+Headers = list[tuple[bytes, bytes]]
+
+EXPOSED_HEADERS = ", ".join(
+    (
+        mpp_wire.CHALLENGE_HEADER,
+        mpp_wire.RECEIPT_HEADER,
+        x402_v2.CHALLENGE_HEADER,
+        x402_v2.RECEIPT_HEADER,
+        x402_v1.CHALLENGE_HEADER,
+        x402_v1.RECEIPT_HEADER,
+        "Retry-After",
+    )
+)
+"""What a browser's script may read of our answers (`Access-Control-Expose-Headers`)."""
+
+_EXPOSE = (b"access-control-expose-headers", EXPOSED_HEADERS.encode())
+_NO_STORE = (b"cache-control", b"no-store")
+_PROBLEM = (b"content-type", b"application/problem+json")
+_ENCODER = msgspec.json.Encoder()
+
+UNPAID_V1 = f"{x402_v1.CREDENTIAL_HEADER} header is required"
+UNPAID_V2 = f"{x402_v2.CREDENTIAL_HEADER} header is required"
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A whole answer of ours."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class ChallengeContext(msgspec.Struct, frozen=True):
+    """What a challenge depends on besides its route."""
+
+    route: PaidRoute
+    offers: tuple[Offer, ...]
+    resource: Resource
+    realm: str
+    bound_to: str
+    """What an MPP challenge is good for: method and path."""
+    correlation_id: str
+    digest: str | None = None
+    accept_payment: str | None = None
+
+
+class Responder:
+    """Makes answers.
+
+    `keys` sign challenges, the first of them; `challenge_seconds` is how long one lives; `credential_header` names
+    another header for the MPP credential where the application uses `Authorization` itself; `both_receipts` gives
+    x402 payers MPP's receipt as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Sequence[bytes],
+        clock: Clock,
+        challenge_seconds: int,
+        credential_header: str | None = None,
+        both_receipts: bool = False,
+    ) -> None:
+        self._keys = tuple(keys)
+        self._clock = clock
+        self._challenge_seconds = challenge_seconds
+        self._credential_header = credential_header
+        self._both_receipts = both_receipts
+
+    def refuse(
+        self,
+        error: PaymentError,
+        context: ChallengeContext,
+        protocol: Protocol | None = None,
+        unsettled: Payment | None = None,
+    ) -> Response:
+        """The answer to `error` for a client of `protocol` (None: it has not said).
+
+        A 402 carries fresh challenges. `unsettled` is the payment whose settlement failed: an x402 client hears of it
+        in its receipt header as well.
+        """
+        unpaid = protocol is None
+        status = error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status
+        if isinstance(error, Unavailable):
+            body = _ENCODER.encode(_problem(error, status))
+            retry = (b"retry-after", str(error.retry_after).encode())
+            return Response(status, [_PROBLEM, _NO_STORE, retry, _EXPOSE, _length(body)], body)
+
+        speaks = context.route.protocols
+        v1_error = UNPAID_V1 if unpaid else error.reason
+        v1 = _v1_challenge(context.offers, context.resource, v1_error) if Protocol.X402_V1 in speaks else {}
+        body = _ENCODER.encode(_problem(error, status) | v1)
+        headers: Headers = []
+        if status == 402:
+            if Protocol.MPP in speaks:
+                # First, and in this case: some parsers look no further.
+                headers += [(b"www-authenticate", value) for value in self._challenges(context)]
+            if Protocol.X402_V2 in speaks:
+                v2_error = UNPAID_V2 if unpaid else error.reason
+                headers.append((b"payment-required", _v2_challenge(context.offers, context.resource, v2_error)))
+            if v1:
+                headers.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))
+        if unsettled is not None:
+            headers += self._failed_receipt(unsettled, error.reason)
+        return Response(status, [*headers, _PROBLEM, _NO_STORE, _EXPOSE, _length(body)], body)
+
+    def _challenges(self, context: ChallengeContext) -> Iterable[bytes]:
+        expires = self._clock() + self._challenge_seconds
+        offers = rank(context.offers, context.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
+        for index, offer in enumerate(offers):
+            challenge = mpp.to_challenge(
+                _mpp_request(offer),
+                keys=self._keys,
+                realm=context.realm,
+                route=context.bound_to,
+                nonce=context.correlation_id if index == 0 else secrets.token_urlsafe(12),
+                expires=expires,
+                digest=context.digest,
+                description=context.route.description,
+                header=self._credential_header,
+            )
+            yield mpp_wire.encode_challenge(challenge).encode("latin-1")
+
+    def receipt(self, settlement: Settlement, payment: Payment, status: int) -> Headers:
+        """The headers that tell the payer of `payment` what was settled, on a response with `status`.
+
+        MPP's receipt goes on a 2xx only (draft-httpauth-payment-00, section "Receipt Status Semantics").
+        """
+        headers: Headers = []
+        succeeded = 200 <= status < 300
+        match payment.protocol:
+            case Protocol.X402_V1:
+                v1 = x402_v1.encode_settlement_response(x402.to_settlement_response_v1(settlement))
+                headers.append((b"x-payment-response", v1.encode()))
+            case Protocol.X402_V2:
+                v2 = x402_v2.encode_settlement_response(x402.to_settlement_response_v2(settlement))
+                headers.append((b"payment-response", v2.encode()))
+            case Protocol.MPP:
+                pass
+        if succeeded and (payment.protocol is Protocol.MPP or self._both_receipts):
+            binding = payment.binding if isinstance(payment.binding, ChallengeBinding) else None
+            receipt = mpp_wire.encode_receipt(mpp.to_receipt(settlement, binding))
+            headers.append((b"payment-receipt", receipt.encode()))
+        return headers
+
+    def _failed_receipt(self, payment: Payment, reason: str) -> Headers:
+        match payment.protocol:
+            case Protocol.X402_V1:
+                v1 = x402_v1.encode_settlement_response(x402.to_failed_settlement_v1(payment, reason))
+                return [(b"x-payment-response", v1.encode())]
+            case Protocol.X402_V2:
+                v2 = x402_v2.encode_settlement_response(x402.to_failed_settlement_v2(payment, reason))
+                return [(b"payment-response", v2.encode())]
+            case Protocol.MPP:
+                # No receipt on an error (draft-evm-charge-00, section "Receipt Generation").
+                return []
+
+
+def merge_receipt(headers: Iterable[tuple[bytes, bytes]], receipt: Headers) -> Headers:
+    """The application's response headers with the receipt among them, kept from shared caches.
+
+    `Cache-Control` loses what invites a shared cache and gains `private`; what scripts may read is added to.
+    """
+    merged: Headers = []
+    directives: list[bytes] = []
+    exposed: list[bytes] = []
+    for name, value in headers:
+        match name.lower():
+            case b"cache-control":
+                directives += [part.strip() for part in value.split(b",") if part.strip()]
+            case b"access-control-expose-headers":
+                exposed.append(value)
+            case _:
+                merged.append((name, value))
+    kept = [d for d in directives if d.lower() != b"public" and not d.lower().startswith((b"s-maxage", b"private"))]
+    if b"no-store" not in kept:
+        kept.insert(0, b"private")
+    exposing = b"*" if b"*" in exposed else b", ".join([*exposed, EXPOSED_HEADERS.encode()])
+    return [*merged, (b"cache-control", b", ".join(kept)), (_EXPOSE[0], exposing), *receipt]
+
+
+def _problem(error: PaymentError, status: int) -> dict[str, object]:
+    """An RFC 9457 problem. `error` beside it is x402's machine-readable word for the same."""
+    return {
+        "type": PROBLEM_BASE + error.slug,
+        "title": error.title,
+        "status": status,
+        "detail": error.detail,
+        "error": error.reason,
+    }
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", str(len(body)).encode()
+
+
+@lru_cache(maxsize=1024)
+def _mpp_request(offer: Offer) -> str:
+    return mpp.encoded_request(offer)
+
+
+@lru_cache(maxsize=1024)
+def _v1_challenge(offers: tuple[Offer, ...], resource: Resource, error: str) -> dict[str, object]:
+    required: dict[str, object] = msgspec.to_builtins(x402.to_payment_required_v1(offers, resource, error))
+    return required
+
+
+@lru_cache(maxsize=1024)
+def _v2_challenge(offers: tuple[Offer, ...], resource: Resource, error: str) -> bytes:
+    return x402_v2.encode_payment_required(x402.to_payment_required_v2(offers, resource, error)).encode()

@@ -1,0 +1,111 @@
+"""The one verifier: whatever protocol a payment came in, these checks in this order, and nothing is moved by them."""
+
+from collections.abc import Sequence
+from typing import assert_never
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bridge.clock import Clock
+from bridge.credentials import PresentedCredential
+from bridge.request import PaidRequest
+from bridge.settlers.base import Settler
+from translators import mpp, x402
+from translators.binding import check_challenge_id, check_digest, check_expiry
+from translators.checks import check_payment
+from translators.errors import MalformedError, MethodUnsupported, VerificationFailed
+from translators.payment import Offer, Payment, Protocol, Resource, ResourceBinding
+from translators.wire import mpp as mpp_wire
+from translators.wire import x402_v1, x402_v2
+
+__all__ = ["Verified", "Verifier"]
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A payment that passed, and the offer it takes up."""
+
+    payment: Payment
+    offer: Offer
+
+
+class Verifier:
+    """Turns a credential into a payment and checks it against what the route offers.
+
+    `keys` are the challenge secrets, all of which are accepted; `body_limit` is the longest body, in bytes, that a
+    challenge is bound to; `clock_skew` is in seconds.
+    """
+
+    def __init__(
+        self, settler: Settler, *, keys: Sequence[bytes], clock: Clock, clock_skew: float, body_limit: int
+    ) -> None:
+        self._settler = settler
+        self._keys = tuple(keys)
+        self._clock = clock
+        self._clock_skew = clock_skew
+        self._body_limit = body_limit
+
+    async def check(
+        self,
+        presented: PresentedCredential,
+        offers: tuple[Offer, ...],
+        request: PaidRequest,
+        resource: Resource,
+        realm: str,
+        bound_to: str,
+    ) -> Verified:
+        """Everything that can be told without a chain, the cheap refusals first.
+
+        Raises a `PaymentError`; a payment that comes out is signed by its payer for one of `offers`.
+        """
+        match presented.protocol:
+            case Protocol.MPP:
+                payment = await self._from_mpp(presented.token, request, realm, bound_to)
+                offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
+            case Protocol.X402_V2:
+                payload = x402_v2.decode_payment_payload(presented.token)
+                payment = x402.from_payload_v2(payload)
+                _check_resource(payment, resource)
+                offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
+                x402.check_accepted(payload, offer)
+            case Protocol.X402_V1:
+                payment = x402.from_payload_v1(x402_v1.decode_payment_payload(presented.token), offers)
+                offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
+            case _:
+                assert_never(presented.protocol)
+        return Verified(payment, offer)
+
+    async def _from_mpp(self, token: bytes, request: PaidRequest, realm: str, bound_to: str) -> Payment:
+        credential = mpp_wire.decode_credential(token)
+        challenge = credential.challenge
+        if challenge.method != mpp.METHOD or challenge.intent != mpp.INTENT:
+            raise MethodUnsupported("only evm charges are offered")
+        check_challenge_id(self._keys, challenge)
+        mpp.check_route(challenge, realm, bound_to)
+        check_expiry(challenge, self._clock())
+        if challenge.digest is not None:
+            body = await request.body(self._body_limit)
+            if body is None:
+                raise VerificationFailed("the body is not the one that the challenge was issued for")
+            check_digest(challenge, body)
+        return mpp.from_credential(credential)
+
+    async def verify(self, verified: Verified, resource: Resource) -> None:
+        """Check what only the chain knows, or the facilitator that reads it; raises a `PaymentError`."""
+        await self._settler.verify(verified.payment, verified.offer, resource)
+
+
+def _check_resource(payment: Payment, resource: Resource) -> None:
+    """An x402 v2 client that echoes a resource must have meant this one (x402 v2, section 5.2).
+
+    Some clients put their request's own URL there, so only authority and path are compared.
+    """
+    binding = payment.binding
+    if not isinstance(binding, ResourceBinding) or binding.resource_url is None:
+        return
+    try:
+        echoed = urlsplit(binding.resource_url)
+    except ValueError:
+        raise MalformedError("resource.url is not a URL") from None
+    own = urlsplit(resource.url)
+    if (echoed.netloc.lower(), echoed.path) != (own.netloc.lower(), own.path):
+        raise VerificationFailed("the payment is for another resource", reason="invalid_payment_requirements")
