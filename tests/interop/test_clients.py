@@ -5,7 +5,8 @@ A visit pays for all routes at once; each test holds one claim about it.
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -20,12 +21,16 @@ GIVING_UP = [name for name, spec in CLIENTS.items() if spec.gives_up is not None
 RECEIPTS = {"x402-v1": "X-PAYMENT-RESPONSE", "x402-v2": "PAYMENT-RESPONSE", "mpp": "Payment-Receipt"}
 
 
+@pytest.fixture(scope="module")
+def settling(our_server: Callable[..., OurServer]) -> Callable[[str], OurServer]:
+    """Our demo with one settler or the other; each is started once, in whatever order the tests come."""
+    return cache(lambda settler: our_server(settler=settler))
+
+
 @pytest.fixture(scope="module", params=["chain", "facilitator"])
-def server(request: pytest.FixtureRequest, our_server: Callable[..., OurServer]) -> Iterator[OurServer]:
+def server(request: pytest.FixtureRequest, settling: Callable[[str], OurServer]) -> OurServer:
     """Our demo, settling by itself or through the official facilitator."""
-    server = our_server(settler=request.param)
-    yield server
-    server.stop()
+    return settling(request.param)
 
 
 @pytest.fixture(scope="module", params=PAYING)
