@@ -155,11 +155,16 @@ def sign(asked: Asked, payer: Account, now: float) -> Payment:
 
 
 def _receipt(response: httpx.Response, protocol: Protocol) -> tuple[str, str | None]:
-    decoders = {
-        Protocol.X402_V1: (x402_v1.RECEIPT_HEADER, lambda text: x402_v1.decode_settlement_response(text).transaction),
-        Protocol.X402_V2: (x402_v2.RECEIPT_HEADER, lambda text: x402_v2.decode_settlement_response(text).transaction),
-        Protocol.MPP: (mpp_wire.RECEIPT_HEADER, lambda text: mpp_wire.decode_receipt(text).reference),
-    }
-    header, decode = decoders[protocol]
-    value = response.headers.get(header)
-    return header, decode(value) if value is not None else None
+    match protocol:
+        case Protocol.X402_V1:
+            name = x402_v1.RECEIPT_HEADER
+            value = response.headers.get(name)
+            return name, x402_v1.decode_settlement_response(value).transaction if value else None
+        case Protocol.X402_V2:
+            name = x402_v2.RECEIPT_HEADER
+            value = response.headers.get(name)
+            return name, x402_v2.decode_settlement_response(value).transaction if value else None
+        case Protocol.MPP:
+            name = mpp_wire.RECEIPT_HEADER
+            value = response.headers.get(name)
+            return name, mpp_wire.decode_receipt(value).reference if value else None

@@ -30,9 +30,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
     ("bridge/gate",),
     ("bridge/config", "bridge/analytics/*"),
-    ("bridge/asgi", "bridge/client"),
+    ("bridge/asgi", "bridge/client", "bridge/payers"),
     ("bridge/gateway", "bridge/testing"),
-    ("bridge/litestar/*", "bridge/demo/*"),
+    ("bridge/litestar/*",),
+    ("bridge/demo/*",),
     ("bridge/cli",),
 )
 """Every file, lowest floor first; `folder/*` is the folder and what is below it."""

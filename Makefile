@@ -1,0 +1,44 @@
+# make demo   the main job on embedded defaults: no Node, no server, no account
+# make test   everything: checks, unit and in-process tests, and other people's clients on a real chain
+# make check  formatting, lint, types, layers
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ANVIL := $(CURDIR)/tests/interop/peers/node/node_modules/@foundry-rs/anvil-linux-amd64/bin
+
+.PHONY: demo test check peers fuzz clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/x402-mpp demo
+
+test: check peers
+	PATH="$(ANVIL):$$PATH" $(BIN)/pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m tests.layers
+
+peers: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.interop.peers.install
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.translators.fuzz --count 1000000
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+# pip learns of dependency groups in 25.1, so it is brought up first.
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) .peers tests/interop/peers/node/node_modules
