@@ -50,11 +50,11 @@ def demo(
     if (as_json or workers > 1) and not serve:
         raise click.UsageError("--json and --workers go with --serve")
     try:
-        from bridge.demo.run import DemoOptions, run
+        from bridge.demo.run import STARTUP_ERRORS, DemoOptions, run
     except ModuleNotFoundError as error:
         raise click.ClickException(f'the demo needs {error.name}: pip install "x402-mpp-bridge[demo]"') from None
     options = DemoOptions(serve, host, port, rpc_url, settler, store, workers, public_url, as_json)
     try:
         sys.exit(run(options))
-    except (ValueError, OSError, RuntimeError) as error:
+    except STARTUP_ERRORS as error:
         raise click.ClickException(str(error)) from None

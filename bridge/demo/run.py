@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import msgspec
 
 from bridge.demo import token
@@ -18,9 +19,15 @@ from bridge.demo.chain import embedded_chain
 from bridge.demo.serve import listen, serve_here, serve_in_workers
 from bridge.demo.story import tell
 from bridge.logs import configure_logs
+from bridge.settlers.base import SettlerConfigError
+from translators.errors import PaymentError
 from translators.fields import checksum_address
 
-__all__ = ["DemoOptions", "run"]
+__all__ = ["STARTUP_ERRORS", "DemoOptions", "run"]
+
+STARTUP_ERRORS = (ValueError, OSError, RuntimeError, ImportError, SettlerConfigError, PaymentError)
+"""What keeps a demo from starting, each with a message that says what to mend."""
+
 
 _PAYER_BALANCE = 1_000_000_000
 _RELAYER_GAS = 100 * 10**18
@@ -68,8 +75,11 @@ async def _chain(rpc_url: str | None) -> AsyncIterator[str]:
         async with embedded_chain(balances=balances, gas={RELAYER.address: _RELAYER_GAS}) as embedded:
             yield embedded
     else:
-        await asyncio.to_thread(token.install, rpc_url, balances)
-        await asyncio.to_thread(token.fund_gas, rpc_url, RELAYER.address, _RELAYER_GAS)
+        try:
+            await asyncio.to_thread(token.install, rpc_url, balances)
+            await asyncio.to_thread(token.fund_gas, rpc_url, RELAYER.address, _RELAYER_GAS)
+        except httpx.HTTPError as error:
+            raise RuntimeError(f"no anvil answers at {rpc_url}: {error}") from None
         yield rpc_url
 
 

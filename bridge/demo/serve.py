@@ -39,24 +39,33 @@ class _Server(uvicorn.Server):
 
 
 def _server(app: Litestar) -> uvicorn.Server:
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=10)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=10)
     return _Server(config)
 
 
 @asynccontextmanager
 async def serve_here(app: Litestar, sock: socket.socket) -> AsyncIterator[None]:
-    """Serve in this process while the context lasts. Raises `RuntimeError` when the application does not start."""
-    server = _server(app)
-    task = asyncio.create_task(server.serve(sockets=[sock]))
-    while not server.started:
-        if task.done():
-            raise RuntimeError("the application did not start: the log above says why")
-        await asyncio.sleep(0.01)
+    """Serve in this process while the context lasts; raises what keeps the application from starting."""
+    async with _lifespan(app):
+        server = _server(app)
+        task = asyncio.create_task(server.serve(sockets=[sock]))
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await task
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncIterator[None]:
+    """The application's own lifespan, run here so that its errors arrive as they are and not as a server's log."""
     try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
+        async with app.lifespan():
+            yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
 
 
 @asynccontextmanager
