@@ -146,7 +146,7 @@ def read_sources(root: Path = ROOT, packages: Iterable[str] = ("translators", "b
 
 
 def main() -> int:
-    problems = list(check(read_sources()))
+    problems = list(dict.fromkeys(check(read_sources())))
     print("\n".join(problems) or f"{len(read_sources())} files, every import points down")
     return 1 if problems else 0
 
