@@ -9,11 +9,13 @@ __all__ = ["BeforeBroadcast", "Settler", "SettlerConfigError"]
 
 BeforeBroadcast = Callable[[str], Awaitable[None]]
 """Awaited with the transaction hash, before the transaction is sent, by a settler that signs it itself; with an empty
-string by one that hands the payment to somebody else. Raising keeps the payment from being sent."""
+string by one that hands the payment to somebody else. Raising keeps the payment from being sent. Awaited again for
+another transaction in the first one's place, and when a transaction of somebody else's becomes known; always before
+`settle` returns, or raises `OutcomeUnknown`."""
 
 
 class SettlerConfigError(Exception):
-    """The settler cannot do what the routes need: raised at start-up, so that no priced route is ever served for free."""
+    """The settler cannot do what the routes need: raised at start-up, so that no priced route is served for free."""
 
 
 class Settler(TypingProtocol):
