@@ -1,0 +1,211 @@
+"""What a facilitator's answers mean. Pure: a status and bytes in, a value or the payment's error out.
+
+The texts give `/verify` and `/settle` one shape each (x402 v1 and v2, section 7). What comes is that shape with any
+status, other JSON, HTML or nothing, so only what is certain is taken as a verdict: `Unavailable` when nothing can have
+been charged, `OutcomeUnknown` when something can.
+"""
+
+import re
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from translators.encoding import json_decode
+from translators.errors import (
+    AlreadyUsed,
+    InsufficientFunds,
+    MalformedError,
+    OutcomeUnknown,
+    PaymentError,
+    PaymentExpired,
+    SettlementFailed,
+    Unavailable,
+    VerificationFailed,
+)
+from translators.networks import chain_id_from_network
+
+__all__ = ["Kind", "Pending", "read_settlement", "read_supported", "read_verdict"]
+
+T = TypeVar("T")
+
+
+class Kind(msgspec.Struct, rename="camel", frozen=True):
+    """One entry of `kinds` in the answer of `/supported`."""
+
+    x402_version: int
+    scheme: str
+    network: str
+
+    def covers(self, chain_id: int) -> bool:
+        """Whether its network is the chain with this id, by name, by CAIP-2 id, or as `eip155:*`."""
+        if self.network == "eip155:*":
+            return True
+        try:
+            return chain_id_from_network(self.network) == chain_id
+        except MalformedError:
+            return False
+
+
+class _Supported(msgspec.Struct):
+    kinds: list[msgspec.Raw]
+
+
+class _Verdict(msgspec.Struct, rename="camel"):
+    is_valid: bool
+    invalid_reason: Any = None
+
+
+class _Settlement(msgspec.Struct, rename="camel"):
+    success: bool
+    transaction: Any = None
+    network: Any = None
+    error_reason: Any = None
+
+
+_KIND: Final = msgspec.json.Decoder(Kind)
+_SUPPORTED: Final = msgspec.json.Decoder(_Supported)
+_VERDICT: Final = msgspec.json.Decoder(_Verdict)
+_SETTLEMENT: Final = msgspec.json.Decoder(_Settlement)
+
+_TRANSACTION: Final = re.compile(r"0x[0-9a-fA-F]{64}")
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
+
+_NOT_PROCESSED: Final = frozenset({301, 302, 307, 308, 401, 403, 404, 405, 413, 415, 429})
+"""Statuses by which a server says that it did not do what it was asked."""
+
+_PENDING: Final = "settlement_pending"
+"""Sent, not confirmed yet (x402's SDKs from 2.20 on); the same request again is answered from that transaction."""
+
+_UNDECIDED: Final = re.compile(
+    r"(?:^|[_.-])(?:unexpected|timeout|timed|pending|progress|flight|confirm|confirmation|confirmed|deadline|unknown"
+    r"|internal|error|server|node|rpc|rate|busy|unavailable|onchain|event|settle|settlement|transaction)(?:[_.-]|$)"
+)
+"""Words in a reason that does not say whether the payment is refused. `transaction_failed` is such a reason: official
+SDKs gave it for whatever went wrong from the moment of sending on, a receipt that did not come included."""
+
+_REFUSED: Final = re.compile(
+    r"^(invalid|insufficient|unsupported|missing|expired|payment_expired|asset_not|no_facilitator)"
+    r"|mismatch|not_supported|not_allowed|blocked|denied|sanction|used|replay"
+)
+"""Reasons for which a facilitator refuses before it sends anything (x402 v2, section 9, and the official SDKs')."""
+
+
+class Pending(OutcomeUnknown):
+    """The facilitator has sent the payment in `transaction`, and offers to say later what came of it."""
+
+    def __init__(self, transaction: str) -> None:
+        super().__init__(f"the facilitator has sent {transaction}, and does not know its outcome yet")
+        self.transaction = transaction
+
+
+def read_supported(body: bytes) -> list[Kind]:
+    """The kinds in an answer of `/supported`, without entries in another form; raises `MalformedError`."""
+    kinds = []
+    for entry in json_decode(body, _SUPPORTED, "the facilitator's answer").kinds:
+        try:
+            kinds.append(json_decode(bytes(entry), _KIND, "kind"))
+        except MalformedError:
+            continue
+    return kinds
+
+
+def read_verdict(status: int, body: bytes) -> None:
+    """Read an answer of `/verify`: returns for a valid payment.
+
+    Raises the payment's error for an invalid one, and `Unavailable` for what is no verdict.
+    """
+    answer = _read(body, _VERDICT)
+    if answer is not None:
+        if answer.is_valid and status < 300:
+            return
+        reason = _slug(answer.invalid_reason)
+        # Without a reason, a plain 200 is still a verdict; an error of the server is not.
+        if not answer.is_valid and (_is_refusal(reason) or (status < 500 and not _is_undecided(reason))):
+            raise _refusal(reason, VerificationFailed)
+    raise Unavailable("the facilitator cannot tell whether the payment is good")
+
+
+def read_settlement(status: int, body: bytes, chain_id: int) -> str:
+    """Read an answer of `/settle`: the transaction's hash, in lower case.
+
+    Raises `Pending`, `OutcomeUnknown`, `Unavailable`, or, when the facilitator certainly sent nothing, the payment's
+    error.
+    """
+    answer = _read(body, _SETTLEMENT)
+    if answer is None:
+        if status in _NOT_PROCESSED:
+            raise Unavailable("the facilitator does not take settlements now")
+        raise _unknown("gives no understandable answer")
+    transaction = _transaction(answer.transaction)
+    if answer.success:
+        if status >= 300 or transaction is None:
+            raise _unknown("claims a settlement without telling a transaction")
+        if not _is_on(answer.network, chain_id):
+            raise _unknown("claims a settlement on another network")
+        return transaction
+    reason = _slug(answer.error_reason)
+    if answer.transaction:
+        # A transaction was sent. Even one that failed says only that this one did not move the money.
+        if reason == _PENDING and transaction is not None:
+            raise Pending(transaction)
+        raise _unknown(f"has sent {transaction or 'a transaction'}, and does not know its outcome")
+    if not _is_refusal(reason):
+        if status in _NOT_PROCESSED:
+            raise Unavailable("the facilitator does not take settlements now")
+        raise _unknown("does not know the outcome of the settlement")
+    error = _refusal(reason, SettlementFailed)
+    if isinstance(error, AlreadyUsed):
+        # It was not used when it was verified. Whoever used it since, the money went to the recipient.
+        raise _unknown("says that the authorization was used meanwhile")
+    raise error
+
+
+def _read(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T | None:
+    try:
+        return json_decode(body, decoder, "the facilitator's answer")
+    except MalformedError:
+        return None
+
+
+def _is_undecided(reason: str) -> bool:
+    # A simulated transaction was not sent.
+    return _UNDECIDED.search(reason) is not None and "simulation" not in reason
+
+
+def _is_refusal(reason: str) -> bool:
+    return _REFUSED.search(reason) is not None and not _is_undecided(reason)
+
+
+def _slug(reason: Any) -> str:
+    """A reason as it may be repeated: a short word in lower case; empty for anything else."""
+    word = reason.strip().lower() if isinstance(reason, str) else ""
+    return word if _SLUG.fullmatch(word) else ""
+
+
+def _transaction(value: Any) -> str | None:
+    return value.lower() if isinstance(value, str) and _TRANSACTION.fullmatch(value) else None
+
+
+def _is_on(network: Any, chain_id: int) -> bool:
+    """Whether a network is the chain, or is not told in a form that says."""
+    try:
+        told = chain_id_from_network(network) if isinstance(network, str) else None
+    except MalformedError:
+        return True
+    return told is None or told == chain_id
+
+
+def _refusal(reason: str, otherwise: type[PaymentError]) -> PaymentError:
+    """The payment's error for a facilitator's reason."""
+    if re.search(r"nonce.*used|already_used|authorization_used|replay", reason):
+        return AlreadyUsed("the authorization is used or canceled")
+    if re.search(r"insufficient_(funds|balance)", reason):
+        return InsufficientFunds("the authorization is for more than the payer has")
+    if re.search(r"expired|valid_before", reason):
+        return PaymentExpired("the authorization has expired, or is about to")
+    said = f": {reason}" if reason else ""
+    return otherwise(f"the facilitator refuses the payment{said}", reason=reason or None)
+
+
+def _unknown(what: str) -> OutcomeUnknown:
+    return OutcomeUnknown(f"the facilitator {what}; the same credential gets the outcome later")

@@ -1,0 +1,47 @@
+"""A settler that settles nowhere, for benchmarks and for trying a client's handshake."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from bridge.settlers.base import BeforeBroadcast
+from translators.payment import Offer, Payment, Resource, Settlement
+
+__all__ = ["NullSettler"]
+
+
+class NullSettler:
+    """Asks no chain and moves no money: whoever can sign is served, and nobody is ever charged.
+
+    What can be told without a chain (terms, window, the payer's signature) is checked as always. Its settlements have
+    no transaction. `clock` gives Unix seconds.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+
+    async def start(self, offers: Sequence[Offer]) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    async def verify(self, payment: Payment, offer: Offer, resource: Resource) -> None:
+        """Nothing is looked up."""
+
+    async def settle(
+        self, payment: Payment, offer: Offer, resource: Resource, before_broadcast: BeforeBroadcast
+    ) -> Settlement:
+        """Pretend: the settlement's transaction is empty."""
+        await before_broadcast("")
+        authorization = payment.authorization
+        return Settlement(
+            payment_id=payment.id,
+            protocol=payment.protocol,
+            chain_id=payment.chain_id,
+            asset=payment.asset,
+            amount=authorization.value,
+            payer=authorization.payer,
+            recipient=authorization.recipient,
+            transaction="",
+            settled_at=self._clock(),
+        )
