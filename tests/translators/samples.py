@@ -3,7 +3,7 @@
 from coincurve import PrivateKey
 
 from translators import mpp, x402
-from translators.binding import challenge_hash
+from translators.binding import body_digest, challenge_hash
 from translators.eip3009 import authorization_digest
 from translators.keccak import keccak256
 from translators.networks import default_token
@@ -34,6 +34,7 @@ RESOURCE = Resource("https://api.example.com/report", "A report", "application/j
 REALM = "api.example.com"
 ROUTE = "GET /report"
 TRANSACTION = "0x" + "ab" * 32
+BODY = b'{"hello": "world"}'
 
 
 def address_of(key: PrivateKey) -> str:
@@ -94,7 +95,7 @@ def credential_header_v2() -> str:
 
 
 def credential_header_mpp() -> str:
-    issued = challenge(digest="sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:")
+    issued = challenge(digest=body_digest(BODY))
     return mpp_wire.encode_credential(mpp.to_credential(payment_mpp(issued), issued))
 
 
