@@ -167,11 +167,16 @@ class _Delivery:
         """Run the application, and leave the payment in the state that its answer earned."""
         try:
             await app(scope, receive, self.send)
+        except asyncio.CancelledError:
+            if not self._refused and not self._complete and (self._status is None or self._status < 400):
+                self._admitted.abandon()
+            raise
         except Exception:
+            await self._conclude()
             # An application told to stop may say so in its own way; its answer has been replaced already.
             if not self._refused:
                 raise
-        finally:
+        else:
             await self._conclude()
 
     async def _conclude(self) -> None:

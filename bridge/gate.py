@@ -11,7 +11,7 @@ store, settled once by the settler, and is answered in the client's own words.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -89,7 +89,7 @@ class Gate:
         self.lease_seconds = lease_seconds
         self._realm = realm
         self._body_limit = body_limit
-        self._settling: set[asyncio.Task[Any]] = set()
+        self._at_work: set[asyncio.Task[Any]] = set()
 
     async def start(self, offers: list[Offer]) -> None:
         """Open the store and check that the settler can settle `offers`; raises where a priced route could not be."""
@@ -97,9 +97,9 @@ class Gate:
         await self.settler.start(offers)
 
     async def close(self) -> None:
-        """Let settlements in flight finish, then close settler and store."""
-        if self._settling:
-            await asyncio.wait(self._settling)
+        """Let settlements in flight finish and be recorded, then close settler and store."""
+        while self._at_work:
+            await asyncio.wait(self._at_work)
         await self.settler.close()
         await self.store.close()
 
@@ -126,12 +126,12 @@ class Gate:
         """The realm of a request's challenges."""
         return self._realm or request.authority
 
-    async def run_to_the_end(self, work: Awaitable[T]) -> T:
-        """Await `work` so that cancelling the caller does not cancel it: a settlement once begun is recorded."""
+    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Run `work` as a task of the gate's own, which `close` waits for and no request can cancel."""
         task = asyncio.ensure_future(work)
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-        return await asyncio.shield(task)
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+        return task
 
     async def digest_for(self, request: PaidRequest) -> str | None:
         """The digest to bind a challenge to, where the request has a body that the client can send again unchanged."""
@@ -236,7 +236,11 @@ class Attempt:
         admitted = Admitted(self, verified, claim.record)
         self.emit("payment.verified")
         if self.route.settle is SettlePolicy.FIRST:
-            refused = await admitted.settle_or_refuse()
+            try:
+                refused = await admitted.settle_or_refuse()
+            except asyncio.CancelledError:
+                admitted.abandon()
+                raise
             if refused is not None:
                 return refused
         return admitted
@@ -297,20 +301,29 @@ class Admitted:
         self._record = record
         # A payment that was settled for a request which died before its answer is only delivered.
         self.settlement = _settlement_from(record) if record.state is State.SETTLED else None
+        self._settling: asyncio.Task[Refused | None] | None = None
 
     async def settle_or_refuse(self) -> Refused | None:
-        """Settle, once; None when the money has moved, else the answer for the client."""
+        """Settle, once; None when the money has moved, else the answer for the client.
+
+        Cancelling the caller does not cancel the settlement: once begun, it is recorded and told like any other.
+        """
         if self.settlement is not None:
             return None
+        self._settling = self._gate.begin(self._settle_and_tell())
+        return await asyncio.shield(self._settling)
+
+    async def _settle_and_tell(self) -> Refused | None:
         began = perf_counter()
         try:
-            self.settlement = await self._gate.run_to_the_end(self._settle())
+            settlement = await self._settle()
         except PaymentError as error:
             unsettled = None if isinstance(error, Unavailable) else self.payment
             return await self._attempt.refuse(error, self.payment.protocol, unsettled=unsettled)
+        self.settlement = settlement
         self._attempt.emit(
             "payment.settled",
-            transaction=self.settlement.transaction,
+            transaction=settlement.transaction,
             settle_ms=round((perf_counter() - began) * 1000, 3),
         )
         return None
@@ -380,22 +393,43 @@ class Admitted:
 
     async def release(self, status: int) -> None:
         """The handler did not succeed. Unsettled, the payer keeps the money; settled, the same credential may retry."""
-        if self.settlement is None:
-            await self._note(State.RELEASED, reason="handler_failed")
-            self._attempt.emit("payment.rejected", reason="handler_failed", status=status)
-        else:
-            await self._undelivered(status)
+        await self._conclude(self._released(status, "handler_failed"))
 
     async def broken_off(self, status: int) -> None:
         """The answer began and did not end: settled, not delivered, and the same credential may ask again."""
-        await self._undelivered(status)
-
-    async def _undelivered(self, status: int) -> None:
-        await self._note(State.SETTLED, lease=0)
-        self._attempt.emit("payment.undelivered", status=status, transaction=self._transaction())
+        await self._conclude(self._undelivered(status))
 
     async def delivered(self, status: int) -> None:
         """The last byte was handed over."""
+        await self._conclude(self._delivered(status))
+
+    def abandon(self) -> None:
+        """The request was cancelled: what became of its payment is recorded without it."""
+        self._gate.begin(self._abandoned())
+
+    async def _conclude(self, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.shield(self._gate.begin(work))
+
+    async def _released(self, status: int | None, reason: str) -> None:
+        if self.settlement is not None:
+            await self._undelivered(status)
+            return
+        await self._note(State.RELEASED, reason=reason)
+        self._attempt.emit("payment.rejected", reason=reason, status=status)
+
+    async def _abandoned(self) -> None:
+        if self._settling is not None:
+            # Money may be on its way. Released now, the authorization could be claimed while it is being settled.
+            await asyncio.wait({self._settling})
+            if self.settlement is None:
+                return
+        await self._released(None, "cancelled")
+
+    async def _undelivered(self, status: int | None) -> None:
+        await self._note(State.SETTLED, lease=0)
+        self._attempt.emit("payment.undelivered", status=status, transaction=self._transaction())
+
+    async def _delivered(self, status: int) -> None:
         await self._note(State.DELIVERED)
         self._attempt.emit("payment.delivered", status=status, transaction=self._transaction())
 
