@@ -156,6 +156,8 @@ class Attempt:
         self.bound_to = f"{request.method} {request.path}"
         self.started = perf_counter()
         self.verified: Verified | None = None
+        self.unsettleable: PaymentError | None = None
+        """Why the payment cannot be settled any more; it goes on only because the journal knows it already."""
         self.presented_id: str = secrets.token_urlsafe(12)
 
     def emit(self, event: str, **fields: Any) -> None:
@@ -224,8 +226,24 @@ class Attempt:
         verified = await verifier.check(presented, self.offers, self.request, self.resource, self.realm, self.bound_to)
         self.verified = verified
         self.presented_id = _correlation_id(verified.payment)
-        await verifier.verify(verified, self.resource)
+        try:
+            await verifier.verify(verified, self.resource)
+        except PaymentError as error:
+            if not await self._is_known(verified):
+                raise
+            self.unsettleable = error
         return verified
+
+    async def _is_known(self, verified: Verified) -> bool:
+        """Whether the journal has this payment as settled and not delivered, or as on its way.
+
+        Its nonce is then used because of us, so to say "already used" would make the client pay twice for one answer.
+        Only for a signature that was checked here: of another, the chain's refusal is all that is known.
+        """
+        if not verified.is_proven:
+            return False
+        record = await self.gate.store.get(verified.payment.id)
+        return record is not None and record.state in (State.SETTLING, State.UNKNOWN, State.SETTLED)
 
     async def take(self, verified: Verified) -> "Refused | Admitted":
         """Claim the payment, and settle it where the route settles first."""
@@ -233,6 +251,16 @@ class Attempt:
         claim = await self.gate.store.claim(self._record(verified.payment, now), now=now)
         if not claim.won:
             raise _taken(claim.record)
+        if claim.record.state is State.SETTLED:
+            if claim.record.protocol is Protocol.MPP and verified.payment.protocol is not Protocol.MPP:
+                # A settled authorization can be read off the chain, and an x402 credential holds nothing else. An MPP
+                # credential holds the challenge's id as well, which only its payer knows: the answer waits for that.
+                await self._give_back(claim.record, State.SETTLED)
+                raise AlreadyUsed("this payment was made in another protocol")
+        elif self.unsettleable is not None:
+            # It went on for a row that is not there any more.
+            await self._give_back(claim.record, State.RELEASED)
+            raise self.unsettleable
         admitted = Admitted(self, verified, claim.record)
         self.emit("payment.verified")
         if self.route.settle is SettlePolicy.FIRST:
@@ -244,6 +272,10 @@ class Attempt:
             if refused is not None:
                 return refused
         return admitted
+
+    async def _give_back(self, record: Record, state: State) -> None:
+        now = self.gate.clock()
+        await self.gate.store.advance(record.id, state, owner=record.owner, now=now, lease_until=now)
 
     def _record(self, payment: Payment, now: float) -> Record:
         authorization = payment.authorization

@@ -12,8 +12,9 @@ from bridge.request import PaidRequest
 from bridge.settlers.base import Settler
 from translators import mpp, x402
 from translators.binding import check_challenge_id, check_digest, check_expiry
-from translators.checks import check_payment
-from translators.errors import MalformedError, MethodUnsupported, VerificationFailed
+from translators.checks import check_payment, find_offer
+from translators.eip3009 import EOA_SIGNATURE_BYTES, check_signature
+from translators.errors import MalformedError, MethodUnsupported, PaymentExpired, VerificationFailed
 from translators.payment import Offer, Payment, Protocol, Resource, ResourceBinding
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1, x402_v2
@@ -22,10 +23,17 @@ __all__ = ["Verified", "Verifier"]
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """A payment that passed, and the offer it takes up."""
+    """A payment that its payer made for `offer`."""
 
     payment: Payment
     offer: Offer
+    expired: PaymentExpired | None = None
+    """Set where it is too late to settle it; one that was settled in time is still owed its answer."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the payer's own signature was checked; a contract wallet's is left to the chain."""
+        return len(self.payment.authorization.signature) == EOA_SIGNATURE_BYTES
 
 
 class Verifier:
@@ -55,42 +63,67 @@ class Verifier:
     ) -> Verified:
         """Everything that can be told without a chain, the cheap refusals first.
 
-        Raises a `PaymentError`; a payment that comes out is signed by its payer for one of `offers`.
+        Raises a `PaymentError`; a payment that comes out is signed by its payer for one of `offers`, and may be
+        `expired`, which `verify` raises.
         """
         match presented.protocol:
             case Protocol.MPP:
-                payment = await self._from_mpp(presented.token, request, realm, bound_to)
-                offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
+                payment, expired = await self._from_mpp(presented.token, request, realm, bound_to)
+                verified = self._check_payment(payment, offers, expired)
             case Protocol.X402_V2:
                 payload = x402_v2.decode_payment_payload(presented.token)
                 payment = x402.from_payload_v2(payload)
                 _check_resource(payment, resource)
-                offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
-                x402.check_accepted(payload, offer)
+                verified = self._check_payment(payment, offers)
+                x402.check_accepted(payload, verified.offer)
             case Protocol.X402_V1:
                 payment = x402.from_payload_v1(x402_v1.decode_payment_payload(presented.token), offers)
-                offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
+                verified = self._check_payment(payment, offers)
             case _:
                 assert_never(presented.protocol)
-        return Verified(payment, offer)
+        return verified
 
-    async def _from_mpp(self, token: bytes, request: PaidRequest, realm: str, bound_to: str) -> Payment:
+    def _check_payment(
+        self, payment: Payment, offers: tuple[Offer, ...], expired: PaymentExpired | None = None
+    ) -> Verified:
+        try:
+            offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
+        except PaymentExpired as error:
+            expired = expired or error
+            if len(payment.authorization.signature) != EOA_SIGNATURE_BYTES:
+                raise expired from None
+            offer = find_offer(payment, offers)
+            check_signature(payment.authorization, offer.asset)
+        return Verified(payment, offer, expired)
+
+    async def _from_mpp(
+        self, token: bytes, request: PaidRequest, realm: str, bound_to: str
+    ) -> tuple[Payment, PaymentExpired | None]:
         credential = mpp_wire.decode_credential(token)
         challenge = credential.challenge
         if challenge.method != mpp.METHOD or challenge.intent != mpp.INTENT:
             raise MethodUnsupported("only evm charges are offered")
         check_challenge_id(self._keys, challenge)
         mpp.check_route(challenge, realm, bound_to)
-        check_expiry(challenge, self._clock())
+        expired = None
+        try:
+            check_expiry(challenge, self._clock())
+        except PaymentExpired as error:
+            expired = error
         if challenge.digest is not None:
             body = await request.body(self._body_limit)
             if body is None:
                 raise VerificationFailed("the body is not the one that the challenge was issued for")
             check_digest(challenge, body)
-        return mpp.from_credential(credential)
+        return mpp.from_credential(credential), expired
 
     async def verify(self, verified: Verified, resource: Resource) -> None:
-        """Check what only the chain knows, or the facilitator that reads it; raises a `PaymentError`."""
+        """Check that the payment can be settled, which only the chain knows, or the facilitator that reads it.
+
+        Raises a `PaymentError`.
+        """
+        if verified.expired is not None:
+            raise verified.expired
         await self._settler.verify(verified.payment, verified.offer, resource)
 
 
