@@ -23,7 +23,7 @@ EVENTS: dict[str, str] = {
 """Every event, and what it says."""
 
 Sink = Callable[[str, dict[str, Any]], None]
-"""Called with an event's name and fields, on the event loop: it must return at once and not raise."""
+"""Called with an event's name and fields, on the event loop: it must return at once. What it raises goes no further."""
 
 
 class Events:
@@ -39,4 +39,8 @@ class Events:
         log = self._log.warning if event in ("payment.unknown", "payment.undelivered") else self._log.info
         log(event, **known)
         for sink in self._sinks:
-            sink(event, known)
+            try:
+                sink(event, dict(known))
+            except Exception as error:
+                # A listener's defect is no reason to lose an answer that was paid for.
+                self._log.error("events.sink_failed", told=event, error_type=type(error).__name__)

@@ -13,6 +13,7 @@ import hashlib
 import secrets
 from collections.abc import Coroutine
 from time import perf_counter
+from traceback import format_tb
 from typing import Any, TypeVar
 
 import structlog
@@ -36,7 +37,7 @@ from translators.errors import (
     SettlementFailed,
     Unavailable,
 )
-from translators.lifecycle import IllegalTransition, State
+from translators.lifecycle import State
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
 
 __all__ = ["Admitted", "Free", "Gate", "Refused"]
@@ -375,15 +376,27 @@ class Admitted:
             raise Unavailable("this payment is being worked on; send the same credential again") from None
         except Exception as error:
             # A defect in a settler: whether money moved is known only if it was never handed over.
-            structlog.get_logger("x402_mpp").exception("settler.failed", error_type=type(error).__name__)
+            # Its message may quote what it was about to send, which holds a signature: only the place is logged.
+            structlog.get_logger("x402_mpp").error(
+                "settler.failed", error_type=type(error).__name__, stack="".join(format_tb(error.__traceback__))
+            )
             if self._record.state is State.CLAIMED:
                 await self._note(State.RELEASED, reason="unexpected_settle_error")
                 raise SettlementFailed("settlement failed", reason="unexpected_settle_error") from None
             await self._note(State.UNKNOWN, reason="unexpected_settle_error")
             raise OutcomeUnknown("the settlement's outcome is not known; send the same credential again") from None
         # The money moved, so the answer is due even where the journal cannot say so yet.
-        await self._note(State.SETTLED, transaction=settlement.transaction)
+        await self._note_settled(settlement)
         return settlement
+
+    async def _note_settled(self, settlement: Settlement) -> None:
+        """Tell the journal that the money moved, where it has not heard yet."""
+        transaction = settlement.transaction or None
+        if self._record.state is State.CLAIMED:
+            # A settler that told nobody before it moved the money.
+            await self._note(State.SETTLING, transaction=transaction)
+        if self._record.state is State.SETTLING:
+            await self._note(State.SETTLED, transaction=transaction)
 
     async def _before_broadcast(self, transaction: str) -> None:
         await self._advance(State.SETTLING, transaction=transaction or None)
@@ -391,10 +404,13 @@ class Admitted:
     async def _note(
         self, to: State, *, transaction: str | None = None, reason: str | None = None, lease: float | None = None
     ) -> None:
-        """Record what has happened already. A store that cannot take it is behind, and what happened stands."""
+        """Record what has happened already. A store that cannot take it is behind, and what happened stands.
+
+        So whatever a store raises here ends here: the payer's answer does not depend on our books.
+        """
         try:
             await self._advance(to, transaction=transaction, reason=reason, lease=lease)
-        except (Unavailable, ClaimLost, IllegalTransition) as error:
+        except Exception as error:
             structlog.get_logger("x402_mpp").error(
                 "store.behind",
                 payment_id=self.payment.id,
@@ -458,10 +474,14 @@ class Admitted:
         await self._released(None, "cancelled")
 
     async def _undelivered(self, status: int | None) -> None:
+        if self.settlement is not None:
+            await self._note_settled(self.settlement)
         await self._note(State.SETTLED, lease=0)
         self._attempt.emit("payment.undelivered", status=status, transaction=self._transaction())
 
     async def _delivered(self, status: int) -> None:
+        if self.settlement is not None:
+            await self._note_settled(self.settlement)
         await self._note(State.DELIVERED)
         self._attempt.emit("payment.delivered", status=status, transaction=self._transaction())
 
