@@ -165,6 +165,13 @@ class _Delivery:
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Run the application, and leave the payment in the state that its answer earned."""
+        holding = asyncio.ensure_future(self._admitted.hold())
+        try:
+            await self._run(app, scope, receive)
+        finally:
+            holding.cancel()
+
+    async def _run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         try:
             await app(scope, receive, self.send)
         except asyncio.CancelledError:

@@ -81,7 +81,7 @@ class PaymentConfig:
     """How far a payer's clock may run ahead of ours, in seconds."""
 
     lease_seconds: float = 60.0
-    """How long a claim is held for a request that makes no progress, in seconds."""
+    """How long a claim outlives the process that held it, in seconds: a request at work renews it."""
 
     bind_body_bytes: int = 64 * 1024
     """MPP challenges are bound to a request body of up to this many bytes, where its content type says that a client

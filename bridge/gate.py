@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Coroutine
+from contextlib import suppress
 from time import perf_counter
 from traceback import format_tb
 from typing import Any, TypeVar
@@ -64,8 +65,8 @@ class Refused:
 class Gate:
     """Admits requests to priced routes.
 
-    `realm` is MPP's protection space, by default the public authority. `lease_seconds` is how long a claim is held for
-    a request that makes no progress. `body_limit` is in bytes; 0 binds no challenge to a body.
+    `realm` is MPP's protection space, by default the public authority. `lease_seconds` is how long a claim outlives the
+    process that held it. `body_limit` is in bytes; 0 binds no challenge to a body.
     """
 
     def __init__(
@@ -323,7 +324,7 @@ class Admitted:
     """A verified payment that this request alone holds.
 
     Call `settle_or_refuse` before the first byte of a success, `release` when there will be none, and `delivered` after
-    the last byte.
+    the last byte; `hold` runs beside them.
     """
 
     def __init__(self, attempt: Attempt, verified: Verified, record: Record) -> None:
@@ -335,6 +336,9 @@ class Admitted:
         # A payment that was settled for a request which died before its answer is only delivered.
         self.settlement = _settlement_from(record) if record.state is State.SETTLED else None
         self._settling: asyncio.Task[Refused | None] | None = None
+        self._writing = asyncio.Lock()
+        """One change of the row after the other, so that `_record` is always the last."""
+        self._concluded = False
 
     async def settle_or_refuse(self) -> Refused | None:
         """Settle, once; None when the money has moved, else the answer for the client.
@@ -351,6 +355,7 @@ class Admitted:
         try:
             settlement = await self._settle()
         except PaymentError as error:
+            self._concluded = True
             unsettled = None if isinstance(error, Unavailable) else self.payment
             return await self._attempt.refuse(error, self.payment.protocol, unsettled=unsettled)
         self.settlement = settlement
@@ -422,16 +427,33 @@ class Admitted:
     async def _advance(
         self, to: State, *, transaction: str | None = None, reason: str | None = None, lease: float | None = None
     ) -> None:
+        async with self._writing:
+            await self._write(to, transaction, reason, self._gate.lease_seconds if lease is None else lease)
+
+    async def _write(self, to: State, transaction: str | None, reason: str | None, lease: float) -> None:
         now = self._gate.clock()
         self._record = await self._gate.store.advance(
             self.payment.id,
             to,
             owner=self._record.owner,
             now=now,
-            lease_until=now + (self._gate.lease_seconds if lease is None else lease),
+            lease_until=now + lease,
             transaction=transaction,
             reason=reason,
         )
+
+    async def hold(self) -> None:
+        """Renew the claim for as long as the answer is on its way, which may be longer than a lease.
+
+        Without this the same credential could start a second one meanwhile.
+        """
+        while not self._concluded:
+            await asyncio.sleep(self._gate.lease_seconds / 3)
+            # A store that is away now may be back before the lease is over; a claim that is lost stays lost.
+            with suppress(Exception):
+                async with self._writing:
+                    if not self._concluded:
+                        await self._write(self._record.state, None, None, self._gate.lease_seconds)
 
     def receipt(self, status: int) -> Headers:
         """The headers that tell the payer what was settled; empty before it was."""
@@ -453,9 +475,11 @@ class Admitted:
 
     def abandon(self) -> None:
         """The request was cancelled: what became of its payment is recorded without it."""
+        self._concluded = True
         self._gate.begin(self._abandoned())
 
     async def _conclude(self, work: Coroutine[Any, Any, None]) -> None:
+        self._concluded = True
         await asyncio.shield(self._gate.begin(work))
 
     async def _released(self, status: int | None, reason: str) -> None:
