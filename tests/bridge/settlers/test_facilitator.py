@@ -1,6 +1,7 @@
 """What a facilitator may answer, and what we make of it: money is never called safe when it may have moved."""
 
 import asyncio
+import json
 import logging
 from typing import Any
 
@@ -51,12 +52,17 @@ def answering(answers: dict[str, Any], supported: Any = V2) -> Handler:
     return handler
 
 
+GOOD = json.dumps(SETTLED | {"isValid": True}).encode()
+
+
 async def _drip(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(200):
+    """A good answer, each byte in time, and all of them too late."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (60 + len(GOOD)))
+    for _ in range(60):
         writer.write(b" ")
         await writer.drain()
         await asyncio.sleep(0.02)
+    writer.write(GOOD)
 
 
 async def _silence(writer: asyncio.StreamWriter) -> None:
@@ -64,10 +70,12 @@ async def _silence(writer: asyncio.StreamWriter) -> None:
 
 
 async def _flood(writer: asyncio.StreamWriter) -> None:
+    """A good answer behind two megabytes of blanks."""
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(64):
         writer.write(b"8000\r\n" + b" " * 0x8000 + b"\r\n")
         await writer.drain()
+    writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD))
 
 
 def settle(
