@@ -6,7 +6,7 @@ bytes flow as the application makes them.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from bridge.config import ConfigError, PaymentConfig
@@ -42,6 +42,9 @@ def settlement_of(scope: Scope) -> Settlement | None:
     return admitted.settlement if admitted else None
 
 
+_ENDS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
+
+
 class GateMiddleware:
     """Puts `app` behind `gate`; `find_route` tells the priced route of a scope, or None."""
 
@@ -53,7 +56,9 @@ class GateMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
-        route = self._find_route(scope) if scope["type"] == "http" else None
+        # A browser asks by OPTIONS whether it may pay at all, and cannot pay for that.
+        priceable = scope["type"] == "http" and scope["method"] != "OPTIONS"
+        route = self._find_route(scope) if priceable else None
         if route is None:
             await self.app(scope, receive, send)
             return
@@ -73,6 +78,8 @@ class PaymentMiddleware:
 
     `routes` prices paths: a key is `GET /report`, or `/report` for every method but OPTIONS; `{name}` stands for one
     segment of the path and `*` for the rest of it; the first that matches counts. A value is a price or a `Paid`.
+    WebSockets are let through: they cannot be paid for.
+
     Raises `ConfigError` or `PriceError` when a route could not be charged.
     """
 
@@ -89,14 +96,21 @@ class PaymentMiddleware:
         self._started = False
 
     def _find(self, scope: Scope) -> PaidRoute | None:
-        path = _normalize(scope["path"])
-        return next((route for pattern, route in self._table if pattern.matches(scope["method"], path)), None)
+        method, paths = scope["method"].upper(), _paths(scope)
+        return next((route for pattern, route in self._table if pattern.matches(method, paths)), None)
 
     async def _start(self) -> None:
         async with self._starting:
             if not self._started:
                 await self.gate.start(self.config.offers_to_check())
                 self._started = True
+
+    async def _stop(self) -> None:
+        async with self._starting:
+            if self._started:
+                # A server may start the same application again.
+                self._started = False
+                await self.gate.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection; the gate opens and closes with the application's lifespan."""
@@ -112,12 +126,17 @@ class PaymentMiddleware:
         async def receive_and_start() -> Message:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self._start()
+                try:
+                    await self._start()
+                except Exception as error:
+                    # Said here: raised only, it would pass for an application that knows no lifespan, and be served.
+                    await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+                    raise
             return message
 
         async def close_and_send(message: Message) -> None:
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                await self.gate.close()
+            if message["type"] in ("lifespan.startup.failed", *_ENDS):
+                await self._stop()
             await send(message)
 
         await self._app(scope, receive_and_start, close_and_send)
@@ -131,21 +150,46 @@ class _RoutePattern:
         if not path.startswith("/"):
             raise ConfigError(f"{key!r} is not a route: write 'GET /path' or '/path'")
         self._method = method.strip().upper() or None
-        parts = re.split(r"(\{[^/{}]+\}|\*)", _normalize(path))
-        self._path = re.compile(
-            "".join("[^/]+" if part[:1] == "{" else ".*" if part == "*" else re.escape(part) for part in parts)
-        )
+        if self._method in ("HEAD", "OPTIONS"):
+            raise ConfigError(f"{key!r}: HEAD costs what GET costs, and OPTIONS is never charged")
+        # The rest of a path may be nothing: what `/files/` answers belongs to `/files/*` as well.
+        parts = re.split(r"(\{[^/{}]+\}|/\*$|\*)", _normalize(path))
+        self._path = re.compile("".join(map(_regex, parts)), re.DOTALL)
 
-    def matches(self, method: str, path: str) -> bool:
-        """A preflight is never charged; HEAD is priced as the GET that it stands for."""
-        if method == "OPTIONS" or self._path.fullmatch(path) is None:
+    def matches(self, method: str, paths: Iterable[str]) -> bool:
+        """Whether the route has any of `paths`; HEAD is priced as the GET that it stands for."""
+        if self._method is not None and self._method != ("GET" if method == "HEAD" else method):
             return False
-        return self._method is None or self._method == ("GET" if method == "HEAD" else method)
+        return any(self._path.fullmatch(path) for path in paths)
+
+
+def _regex(part: str) -> str:
+    match part:
+        case "/*":
+            return "/?(?:(?<=/).*)?"
+        case "*":
+            return ".*"
+        case _:
+            return "[^/]+" if part[:1] == "{" else re.escape(part)
+
+
+def _paths(scope: Scope) -> set[str]:
+    """The paths that a request may be routed by: under a `root_path` an application sees the rest only.
+
+    Servers and frameworks differ in whether `path` still has the prefix, and what matches either way is charged.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    rest = path.removeprefix(root) if path.startswith(root + "/") or path == root else path
+    return {_normalize(path), _normalize(rest)}
 
 
 def _normalize(path: str) -> str:
-    """Frameworks serve `/report/` and `//report` as `/report`, so they cost the same."""
-    return re.sub(r"/{2,}", "/", path).rstrip("/") or "/"
+    """Frameworks serve `/report/` and `//report` as `/report`, so they cost the same.
+
+    So does a line feed at the end, which the `$` of Starlette's route patterns lets pass.
+    """
+    return "/" + re.sub(r"/{2,}", "/", path).strip("/\n")
 
 
 class _Stopped(OSError):
@@ -179,12 +223,22 @@ class _Delivery:
                 self._admitted.abandon()
             raise
         except Exception:
+            if self._refused:
+                # An application told to stop may say so in its own way; its answer has been replaced already.
+                return
+            if self._status is None and self._admitted.settlement is not None:
+                # Whoever answers for this further out knows nothing of the money that has moved.
+                await self._charged_in_vain()
             await self._conclude()
-            # An application told to stop may say so in its own way; its answer has been replaced already.
-            if not self._refused:
-                raise
+            raise
         else:
             await self._conclude()
+
+    async def _charged_in_vain(self) -> None:
+        body = b'{"type":"about:blank","title":"Internal Server Error","status":500}'
+        headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"" if self._method == "HEAD" else body})
 
     async def _conclude(self) -> None:
         if self._refused or self._complete:
