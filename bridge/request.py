@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 __all__ = ["PaidRequest"]
 
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Scope = MutableMapping[str, Any]
@@ -59,6 +60,9 @@ class PaidRequest:
         if host is not None and _LOOPBACK.fullmatch(host):
             return f"{scheme}://{host}"
         address, port = self.scope.get("server") or ("localhost", None)
+        if address.startswith("/"):
+            # A Unix socket has a path for a name.
+            address = "localhost"
         address = f"[{address}]" if ":" in address else address
         return f"{scheme}://{address}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else "")
 
@@ -68,13 +72,16 @@ class PaidRequest:
         Nothing is read unless it will fit, so that the application can still receive all of it.
         """
         if self._body is not None:
-            return self._body
+            return self._body if len(self._body) <= limit else None
         length = self.header(b"content-length")
         if length is None:
             chunked = self.header(b"transfer-encoding") is not None
             return None if chunked else b""
-        if not length.isdecimal() or int(length) > limit:
+        if _LENGTH.fullmatch(length) is None or int(length) > limit:
             return None
+        return await self._read()
+
+    async def _read(self) -> bytes | None:
         parts = []
         while True:
             message = await self._receive()
@@ -85,6 +92,13 @@ class PaidRequest:
                 break
         self._body = b"".join(parts)
         return self._body
+
+    async def peek(self) -> Message:
+        """ASGI's `receive` for whoever asks before the application, which still receives all of it."""
+        body = self._body if self._body is not None else await self._read()
+        if body is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def receive(self) -> Message:
         """ASGI's `receive` for the application: a body that was read here is handed over first."""

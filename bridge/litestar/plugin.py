@@ -128,7 +128,7 @@ def _description(handler: BaseRouteHandler) -> str:
 
 
 def _as_litestar_request(request: PaidRequest) -> Request[Any, Any, Any]:
-    return Request(request.scope, receive=request.receive)  # type: ignore[arg-type]
+    return Request(request.scope, receive=request.peek)  # type: ignore[arg-type]
 
 
 def _provide_payment(scope: Scope) -> Payment | None:
