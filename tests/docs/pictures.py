@@ -1,0 +1,89 @@
+"""What the docs show of the code, made from the code.
+
+    python -m tests.docs.pictures
+
+rewrites every block between `<!-- made by ... -->` and `<!-- end -->` in `docs/`; a test compares.
+"""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+from tests.layers import FLOORS, ROOT
+from translators.lifecycle import TRANSITIONS, State
+
+__all__ = ["PICTURES", "redraw", "tracked"]
+
+_BLOCK = re.compile(r"(<!-- made by `python -m tests\.docs\.pictures`: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_WORDS: dict[tuple[State, State], str] = {
+    (State.CLAIMED, State.SETTLING): "handed to the settler",
+    (State.CLAIMED, State.RELEASED): "handler failed, or nothing was sent",
+    (State.SETTLING, State.SETTLED): "the money moved",
+    (State.SETTLING, State.RELEASED): "certainly refused",
+    (State.SETTLING, State.UNKNOWN): "nobody can say",
+    (State.UNKNOWN, State.SETTLED): "the money did move",
+    (State.UNKNOWN, State.RELEASED): "it never will",
+    (State.UNKNOWN, State.SETTLING): "tried again",
+    (State.SETTLED, State.DELIVERED): "the last byte",
+    (State.RELEASED, State.CLAIMED): "presented again",
+}
+
+
+def lifecycle() -> str:
+    """The table of transitions as a state diagram; fails where the table and the words differ."""
+    edges = [(state, after) for state in State for after in State if after in TRANSITIONS[state]]
+    if set(edges) != set(_WORDS):
+        raise LookupError(f"the words and the table differ in {sorted(set(edges) ^ set(_WORDS))}")
+    lines = [f"    [*] --> {State.CLAIMED}: a verified payment"]
+    lines += [f"    {state} --> {after}: {_WORDS[state, after]}" for state, after in edges]
+    lines += [f"    {state} --> [*]" for state in State if not TRANSITIONS[state]]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
+def floors() -> str:
+    """Every file or folder by its floor, the highest first, with what its docstring says it is."""
+    lines = ["| floor | file | what it is |", "|---|---|---|"]
+    files = tracked("translators/*.py", "bridge/*.py")
+    for height, entries in reversed(list(enumerate(FLOORS))):
+        for entry in entries:
+            folder = entry.removesuffix("*") if entry.endswith("/*") else None
+            file = ROOT / (f"{folder}__init__.py" if folder else f"{entry}.py")
+            # The table of floors has rooms for files that are still to come.
+            if file in files and (folder or file.stem != "__init__"):
+                lines.append(f"| {height} | `{folder or f'{entry}.py'}` | {_what_it_is(file)} |")
+    return "\n".join(lines)
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """The files that are in the repository: what somebody is still working on beside them is not described yet."""
+    listed = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def _what_it_is(file: Path) -> str:
+    """The first sentence of the module's docstring."""
+    said = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+    paragraph = said.partition("\n\n")[0].replace("\n", " ")
+    return re.split(r"(?<=[.:])\s(?=[A-Z`(]|$)", paragraph)[0].rstrip(".:").replace("|", "\\|")
+
+
+PICTURES = {"lifecycle": lifecycle, "floors": floors}
+
+
+def redraw(page: str) -> str:
+    """`page` with every block made anew."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{PICTURES[block[2]]()}\n{block[3]}", page)
+
+
+def main() -> None:
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        page = path.read_text("utf-8")
+        if (drawn := redraw(page)) != page:
+            path.write_text(drawn, "utf-8")
+            print(f"{path.relative_to(ROOT)} redrawn")
+
+
+if __name__ == "__main__":
+    main()
