@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from bridge.payers import Account, account, ask, credential, pay, read_402
-from bridge.settlers.base import BeforeBroadcast
-from translators.errors import AlreadyUsed
+from bridge.settlers.base import BeforeBroadcast, Fate, Found
+from bridge.stores.base import Record
+from translators.checks import is_proven
+from translators.errors import AlreadyUsed, Unavailable, VerificationFailed
 from translators.keccak import keccak256
 from translators.payment import Offer, Payment, Resource, Settlement
 
@@ -18,6 +20,7 @@ class FixedClock:
         self.now = now
 
     def __call__(self) -> float:
+        """Unix seconds."""
         return self.now
 
     def advance(self, seconds: float) -> None:
@@ -29,7 +32,9 @@ class FakeSettler:
     """A chain that exists in memory: every authorization settles once.
 
     `settlements` is what it moved, in order. Set `on_verify` or `on_settle` to a function of the payment that raises
-    what the chain should say; `on_settle` runs after the payment was handed over.
+    what the chain should say; `on_settle` runs after the payment was handed over. `wallets` are payers whose contract
+    takes any signature; `chain_time` is what `find` gives, in Unix seconds; `can_tell=False` makes it a settler that
+    cannot be asked; `problem` is what `ping` raises as `Unavailable`.
     """
 
     def __init__(self) -> None:
@@ -38,6 +43,10 @@ class FakeSettler:
         self.on_verify: Callable[[Payment], None] | None = None
         self.on_settle: Callable[[Payment], None] | None = None
         self.offers: list[Offer] = []
+        self.wallets: set[str] = set()
+        self.chain_time = 0
+        self.can_tell = True
+        self.problem: str | None = None
 
     async def start(self, offers: Sequence[Offer]) -> None:
         """Remember what was asked of it."""
@@ -75,3 +84,22 @@ class FakeSettler:
         )
         self.settlements.append(settlement)
         return settlement
+
+    async def find(self, record: Record) -> Found | None:
+        """`PAID` for what was settled here, else `UNUSED`; None when it `can_tell` nothing."""
+        if not self.can_tell:
+            return None
+        for block, settled in enumerate(self.settlements, 1):
+            if settled.payment_id == record.id:
+                return Found(Fate.PAID, block, self.chain_time, settled.transaction)
+        return Found(Fate.UNUSED, len(self.settlements), self.chain_time)
+
+    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+        """Raise `VerificationFailed` unless the payer's key signed, or he is one of `wallets`."""
+        if payment.authorization.payer not in self.wallets and not is_proven(payment, offer):
+            raise VerificationFailed("the payer's wallet refuses the signature")
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` when there is a `problem`."""
+        if self.problem is not None:
+            raise Unavailable(self.problem)

@@ -12,7 +12,7 @@ from bridge.request import PaidRequest
 from bridge.settlers.base import Settler
 from translators import mpp, x402
 from translators.binding import check_challenge_id, check_digest, check_expiry
-from translators.checks import check_payment, find_offer
+from translators.checks import check_payment, check_terms
 from translators.eip3009 import EOA_SIGNATURE_BYTES, check_signature
 from translators.errors import MalformedError, MethodUnsupported, PaymentExpired, VerificationFailed
 from translators.payment import Offer, Payment, Protocol, Resource, ResourceBinding
@@ -92,7 +92,7 @@ class Verifier:
             expired = expired or error
             if len(payment.authorization.signature) != EOA_SIGNATURE_BYTES:
                 raise expired from None
-            offer = find_offer(payment, offers)
+            offer = check_terms(payment, offers)
             check_signature(payment.authorization, offer.asset)
         return Verified(payment, offer, expired)
 

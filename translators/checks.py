@@ -1,18 +1,18 @@
 """The one check that every payment passes, whatever protocol carried it. Pure: what the chain knows comes after it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from translators.eip3009 import EOA_SIGNATURE_BYTES, check_signature
+from translators.eip3009 import EOA_SIGNATURE_BYTES, authorization_digest, is_signed_by_payer, recover_signer
 from translators.errors import MethodUnsupported, PaymentExpired, PaymentInsufficient, VerificationFailed
 from translators.payment import Offer, Payment
 
-__all__ = ["MIN_VALIDITY_SECONDS", "check_payment", "check_window", "find_offer"]
+__all__ = ["MIN_VALIDITY_SECONDS", "check_payment", "check_signed", "check_terms", "check_window", "is_proven"]
 
 MIN_VALIDITY_SECONDS = 6
 """How long an authorization must still be valid to be settled in time; x402's official facilitator asks as much."""
 
 
-def find_offer(payment: Payment, offers: Iterable[Offer]) -> Offer:
+def check_terms(payment: Payment, offers: Iterable[Offer]) -> Offer:
     """The offer that `payment` takes up: network, asset, recipient and exactly the amount.
 
     x402 v1 echoes nothing, so the terms themselves are the key. Raises, by how far the nearest offer agrees,
@@ -56,14 +56,39 @@ def check_window(payment: Payment, now: float, *, clock_skew: float = 0) -> None
         raise PaymentExpired("the authorization has expired, or is about to")
 
 
-def check_payment(payment: Payment, offers: Sequence[Offer], now: float, *, clock_skew: float = 0) -> Offer:
+def check_signed(payment: Payment, offer: Offer, *, contract_wallets: bool = False) -> None:
+    """Raise `VerificationFailed` for a signature that is certainly not the payer's.
+
+    65 bytes must be a signature that tokens take (see `recover_signer`), and the payer's own. With `contract_wallets`
+    they may be another key's, for a wallet's owner signs in these 65 bytes as well; what then passes is not proven
+    (`is_proven`), and the chain has to be asked, as it has for any other length (EIP-1271).
+    """
+    signature = payment.authorization.signature
+    if len(signature) != EOA_SIGNATURE_BYTES:
+        return
+    signer = recover_signer(authorization_digest(payment.authorization, offer.asset), signature)
+    if signer != payment.authorization.payer and not contract_wallets:
+        raise VerificationFailed("the signature is not the payer's")
+
+
+def is_proven(payment: Payment, offer: Offer) -> bool:
+    """Whether the payer's own key made the signature: 65 bytes that recover to the payer.
+
+    So it is for an EIP-7702 account as well, whatever its code says: only its key can have signed. Everything else
+    that is not refused here may be a contract wallet's, of which only the chain can tell.
+    """
+    return is_signed_by_payer(payment.authorization, offer.asset)
+
+
+def check_payment(
+    payment: Payment, offers: Iterable[Offer], now: float, *, clock_skew: float = 0, contract_wallets: bool = False
+) -> Offer:
     """Everything that can be told without a chain: terms, then window, then the payer's signature.
 
     Returns the offer that is paid. A signature that is not 65 bytes long is a contract wallet's, which only the chain
-    can judge (EIP-1271): it is left to the verifier.
+    can judge; with `contract_wallets`, so may be one of 65 bytes by another key than the payer's.
     """
-    offer = find_offer(payment, offers)
+    offer = check_terms(payment, offers)
     check_window(payment, now, clock_skew=clock_skew)
-    if len(payment.authorization.signature) == EOA_SIGNATURE_BYTES:
-        check_signature(payment.authorization, offer.asset)
+    check_signed(payment, offer, contract_wallets=contract_wallets)
     return offer

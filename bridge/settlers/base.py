@@ -1,11 +1,15 @@
 """What every settler promises: money moves at most once, and whoever asks is told the truth about it."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
 from typing import Protocol as TypingProtocol
 
+import msgspec
+
+from bridge.stores.base import Record
 from translators.payment import Offer, Payment, Resource, Settlement
 
-__all__ = ["BeforeBroadcast", "Settler", "SettlerConfigError"]
+__all__ = ["BeforeBroadcast", "Fate", "Found", "Settler", "SettlerConfigError"]
 
 BeforeBroadcast = Callable[[str], Awaitable[None]]
 """Awaited with the transaction hash, before the transaction is sent, by a settler that signs it itself; with an empty
@@ -16,6 +20,31 @@ another transaction in the first one's place, and when a transaction of somebody
 
 class SettlerConfigError(Exception):
     """The settler cannot do what the routes need: raised at start-up, so that no priced route is served for free."""
+
+
+class Fate(StrEnum):
+    """What became of an authorization."""
+
+    UNUSED = "unused"
+    """No money moved. It still may, until the chain's time reaches `validBefore`."""
+    PAID = "paid"
+    """It moved the value to the recipient."""
+    VOID = "void"
+    """Canceled, or its nonce was used for something else: it moved nothing to the recipient, and never will."""
+    UNSEEN = "unseen"
+    """Used or canceled, in a transaction before the blocks that were searched."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What became of an authorization, and as of when."""
+
+    fate: Fate
+    block: int
+    """The number of the block as of which this is so."""
+    chain_time: int
+    """That block's time, in Unix seconds. UNUSED is final when it is not before `validBefore`."""
+    transaction: str | None = None
+    """For PAID and VOID, the transaction that used or canceled it."""
 
 
 class Settler(TypingProtocol):
@@ -43,5 +72,28 @@ class Settler(TypingProtocol):
 
         Raises `SettlementFailed` (or another `PaymentError` that is not `Unavailable`) only when no money moved and
         none will; `Unavailable` when nothing was sent; `OutcomeUnknown` for everything that is not known.
+        """
+        ...
+
+    async def find(self, record: Record) -> Found | None:
+        """What the chain says of the authorization of a journal's row, whoever sent it; reads only.
+
+        None where nobody who is configured can tell, now or later: a facilitator without an RPC, a settler that settles
+        nowhere. Raises `Unavailable` when it cannot be told now.
+        """
+        ...
+
+    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+        """Prove that the payer signed `payment`, where `translators.checks.is_proven` cannot: ask his contract.
+
+        Says nothing of balance, window or nonce: a payment that was settled is proven like a fresh one. Raises
+        `VerificationFailed` for a signature that is not the payer's, and `Unavailable` when it cannot be told.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Whether a payment could be settled now: reachable, and able to pay for it. Cheap, moves nothing.
+
+        Raises `Unavailable` with a detail that names what is missing.
         """
         ...

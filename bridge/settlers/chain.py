@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.settlers.base import BeforeBroadcast
+from bridge.settlers.base import BeforeBroadcast, Fate, Found
 from bridge.settlers.eip3009_calls import moved_money, transfer_call
-from bridge.settlers.fate import Fate, Found, explain_refusal, find_fate
+from bridge.settlers.fate import explain_refusal, find_fate
 from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_int
+from bridge.stores.base import Record
+from translators.checks import is_proven
 from translators.errors import (
     AlreadyUsed,
     OutcomeUnknown,
@@ -162,6 +164,31 @@ class ChainSettler:
             return self._settlement(payment, transaction)
         failed = SettlementFailed("the token reverted the settlement")
         return await self._settled_elsewhere(payment, failed, None, at_least=as_int(receipt.get("blockNumber")))
+
+    async def find(self, record: Record) -> Found | None:
+        """What the chain says of a journal's row, with as many confirmations as a settlement needs.
+
+        Reads only. Raises `Unavailable`.
+        """
+        return await self.find_settlement(
+            asset=record.asset,
+            payer=record.payer,
+            nonce=record.nonce,
+            recipient=record.recipient,
+            value=record.value,
+        )
+
+    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+        """Prove that the payer signed, by his key or by his wallet's word; raises as `Settler.check_signature` says."""
+        if not is_proven(payment, offer):
+            raise Unavailable("a contract wallet's signature cannot be judged")
+
+    async def ping(self) -> None:
+        """Ask for the relayer's balance; raises `Unavailable` when there is none, or no answer."""
+        node, relayer = self._running()
+        with _nothing_sent():
+            if not await node.quantity("eth_getBalance", relayer.address, "latest"):
+                raise Unavailable("the relayer's account cannot pay for gas")
 
     async def find_settlement(
         self, *, asset: str, payer: str, nonce: str, recipient: str, value: int, from_block: int | None = None

@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from bridge.settlers.base import BeforeBroadcast, SettlerConfigError
+from bridge.settlers.base import BeforeBroadcast, Found, SettlerConfigError
 from bridge.settlers.facilitator_answers import Kind, Pending, read_settlement, read_supported, read_verdict
+from bridge.stores.base import Record
 from translators import x402
+from translators.checks import is_proven
 from translators.errors import MalformedError, OutcomeUnknown, Unavailable
 from translators.networks import caip2, v1_network
 from translators.payment import Offer, Payment, Resource, Settlement
@@ -138,6 +140,24 @@ class FacilitatorSettler:
             transaction=transaction,
             settled_at=self._clock(),
         )
+
+    async def find(self, record: Record) -> Found | None:
+        """None: a facilitator cannot be asked what became of an authorization."""
+        return None
+
+    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+        """Prove what can be proven without a chain; `Unavailable` for a contract wallet's signature."""
+        if not is_proven(payment, offer):
+            raise Unavailable("a contract wallet's signature cannot be judged without a node of the chain")
+
+    async def ping(self) -> None:
+        """Ask what the facilitator supports; raises `Unavailable` when it does not say."""
+        try:
+            answer = await self._request("GET", "/supported", None)
+        except _NoAnswer:
+            raise Unavailable("the facilitator does not answer") from None
+        if answer.status >= 300:
+            raise Unavailable(f"the facilitator answers with status {answer.status}")
 
     async def _settle(self, body: bytes, headers: Mapping[str, str], chain_id: int) -> str:
         try:

@@ -2,11 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from bridge.settlers.base import Fate, Found
 from bridge.settlers.eip3009_calls import (
     AUTHORIZATION_CANCELED,
     AUTHORIZATION_USED,
@@ -30,31 +28,6 @@ _FIRST_WINDOW: Final = 10
 _WIDEST_WINDOW: Final = 1_000
 """How many blocks one search for logs covers. Whoever was before us was so a moment ago, and some hosted nodes search
 no more than ten blocks at once."""
-
-
-class Fate(StrEnum):
-    """What became of an authorization."""
-
-    UNUSED = "unused"
-    """No money moved. It still may, until the chain's time reaches `validBefore`."""
-    PAID = "paid"
-    """It moved the value to the recipient."""
-    VOID = "void"
-    """Canceled, or its nonce was used for something else: it moved nothing to the recipient, and never will."""
-    UNSEEN = "unseen"
-    """Used or canceled, in a transaction before the blocks that were searched."""
-
-
-class Found(msgspec.Struct, frozen=True):
-    """The answer of `find_fate`."""
-
-    fate: Fate
-    block: int
-    """The number of the block as of which this is so."""
-    chain_time: int
-    """That block's time, in Unix seconds. UNUSED is final when it is not before `validBefore`."""
-    transaction: str | None = None
-    """For PAID and VOID, the transaction that used or canceled it."""
 
 
 async def find_fate(

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 
-from bridge.settlers.base import BeforeBroadcast
+from bridge.settlers.base import BeforeBroadcast, Found
+from bridge.stores.base import Record
+from translators.checks import is_proven
+from translators.errors import Unavailable
 from translators.payment import Offer, Payment, Resource, Settlement
 
 __all__ = ["NullSettler"]
@@ -45,3 +48,15 @@ class NullSettler:
             transaction="",
             settled_at=self._clock(),
         )
+
+    async def find(self, record: Record) -> Found | None:
+        """None: there is no chain to ask."""
+        return None
+
+    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+        """Prove what can be proven without a chain; `Unavailable` for a contract wallet's signature."""
+        if not is_proven(payment, offer):
+            raise Unavailable("a contract wallet's signature cannot be judged without a chain")
+
+    async def ping(self) -> None:
+        """Nothing can be missing."""

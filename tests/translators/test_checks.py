@@ -16,7 +16,7 @@ from tests.translators.samples import (
     payment_v1,
     payment_v2,
 )
-from translators.checks import MIN_VALIDITY_SECONDS, check_payment, check_window, find_offer
+from translators.checks import MIN_VALIDITY_SECONDS, check_payment, check_terms, check_window, is_proven
 from translators.errors import (
     MethodUnsupported,
     PaymentError,
@@ -82,11 +82,11 @@ def test_terms(case: str) -> None:
     terms = TERMS[case]
     payment = payment_v1(authorization(**terms.signed))
     if isinstance(terms.outcome, Offer):
-        assert find_offer(payment, terms.offers) is not None
+        assert check_terms(payment, terms.offers) is not None
         assert check_payment(payment, terms.offers, NOW) == terms.outcome
         return
     error, reason = terms.outcome
-    for check in (lambda: find_offer(payment, iter(terms.offers)), lambda: check_payment(payment, terms.offers, NOW)):
+    for check in (lambda: check_terms(payment, iter(terms.offers)), lambda: check_payment(payment, terms.offers, NOW)):
         with pytest.raises(error) as caught:
             check()
         assert type(caught.value) is error
@@ -155,6 +155,43 @@ def test_signature_of_a_key(signature: bytes) -> None:
 def test_signature_of_a_contract(length: int) -> None:
     """Any other length is a contract wallet's, and is left to the chain."""
     assert check_payment(with_signature(b"\x01" * length), [OFFER], NOW) == OFFER
+
+
+def test_signature_of_a_wallets_owner() -> None:
+    """65 bytes by another key pass only where contract wallets are asked for, and are proven by nobody yet."""
+    by_owner = with_signature(authorization(key=OTHER_TEST_KEY).signature)
+    assert check_payment(by_owner, [OFFER], NOW, contract_wallets=True) == OFFER
+    assert not is_proven(by_owner, OFFER)
+    assert check_payment(payment_v1(), [OFFER], NOW, contract_wallets=True) == OFFER
+
+
+GOOD = authorization().signature
+HIGH_S = (2**256 - 1).to_bytes(32, "big")
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [bytes(65), GOOD[:64] + b"\x1d", GOOD[:64] + b"\x02", GOOD[:32] + HIGH_S + GOOD[64:], bytes(32) + GOOD[32:]],
+    ids=["zeros", "v of 29", "v of 2", "high s", "r of nobody"],
+)
+def test_malformed_signature(signature: bytes) -> None:
+    """65 bytes that no token takes are refused here, contract wallets or not."""
+    for wallets in (False, True):
+        with pytest.raises(VerificationFailed) as caught:
+            check_payment(with_signature(signature), [OFFER], NOW, contract_wallets=wallets)
+        assert caught.value.reason == SIGNATURE
+    assert not is_proven(with_signature(signature), OFFER)
+
+
+def test_proven() -> None:
+    """Only the payer's own 65 bytes prove anything, in either spelling of v, whatever terms and window say."""
+    assert all(is_proven(payment, OFFER) for payment in (payment_v1(), payment_v2(), payment_mpp()))
+    assert is_proven(with_signature(GOOD[:64] + bytes((GOOD[64] - 27,))), OFFER)
+    assert is_proven(payment_v1(authorization(valid_before=0, value=1)), OFFER)
+    assert not is_proven(with_signature(authorization(value=9_999).signature), OFFER)
+    assert not is_proven(payment_v1(), OTHER_TOKEN)
+    for length in (0, 1, 64, 66, 500):
+        assert not is_proven(with_signature(b"\x01" * length), OFFER)
 
 
 def test_order_of_checks() -> None:

@@ -13,7 +13,7 @@ from eth_utils import keccak
 from tests.translators import samples
 from tests.translators.make_vectors import FILES, FOLDER, render
 from translators import mpp, x402
-from translators.checks import find_offer
+from translators.checks import check_terms
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1
 
@@ -84,7 +84,7 @@ def test_x_payment_by_hand(vector: dict) -> None:
     assert json.loads(base64.b64decode(vector["xPayment"], validate=True)) == vector["payload"]
     payment = x402.from_payload_v1(x402_v1.decode_payment_payload(vector["xPayment"]), [samples.OFFER])
     assert payment.id == vector["paymentId"]
-    assert find_offer(payment, [samples.OFFER]) == samples.OFFER
+    assert check_terms(payment, [samples.OFFER]) == samples.OFFER
 
 
 def test_ambiguity_of_the_packed_hash_is_known() -> None:

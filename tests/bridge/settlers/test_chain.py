@@ -10,10 +10,9 @@ import httpx
 import pytest
 from eth_account import Account
 
-from bridge.settlers.base import SettlerConfigError
+from bridge.settlers.base import Fate, SettlerConfigError
 from bridge.settlers.chain import ChainSettler
 from bridge.settlers.eip3009_calls import transfer_call
-from bridge.settlers.fate import Fate
 from translators.errors import (
     AlreadyUsed,
     InsufficientFunds,
