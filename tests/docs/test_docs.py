@@ -28,8 +28,10 @@ from bridge.events import EVENTS
 from bridge.litestar import plugin
 from bridge.pricing import Paid
 from bridge.responses import EXPOSED_HEADERS
+from bridge.settlers.base import Settler
 from bridge.settlers.chain import ChainSettler
 from bridge.settlers.facilitator import FacilitatorSettler
+from bridge.stores.base import Store
 from tests.docs.pictures import redraw, tracked
 from tests.layers import ROOT
 from translators import errors
@@ -184,6 +186,16 @@ def _check_command(arguments: list[str]) -> None:
 def test_pictures_are_drawn_from_the_code(page: str) -> None:
     """What is made from the code is what the code makes now; `python -m tests.docs.pictures` makes it."""
     assert redraw(text(page)) == text(page), "run python -m tests.docs.pictures"
+
+
+@pytest.mark.parametrize("promise", [Settler, Store])
+def test_what_can_be_plugged_in_is_described_whole(promise: type) -> None:
+    """Every method that a settler or a store has to have."""
+    row = next(
+        line for line in text("docs/architecture.md").splitlines() if f"| a {promise.__name__.lower()} |" in line
+    )
+    methods = [name for name, value in vars(promise).items() if inspect.isfunction(value) and name[0] != "_"]
+    assert sorted(re.findall(r"`(\w+)`", row)) == sorted(methods)
 
 
 def test_the_readme_leads_to_every_page() -> None:
