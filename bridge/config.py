@@ -12,7 +12,7 @@ import structlog
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
-from bridge.pricing import Paid, PriceDefaults, compile_route
+from bridge.pricing import Paid, PriceDefaults, compile_route, stand_in
 from bridge.responses import Responder
 from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
 from bridge.settlers import settler_from_spec
@@ -103,6 +103,7 @@ class PaymentConfig:
         self._check()
         self.events = Events(self.sinks)
         self.routes: list[PaidRoute] = []
+        self._offers: list[Offer] = []
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> "PaymentConfig":
@@ -156,6 +157,7 @@ class PaymentConfig:
         """Compile a priced route and remember it for start-up's checks; raises `PriceError` with its name."""
         route = compile_route(name, paid, self._defaults(), adapt)
         self.routes.append(route)
+        self._offers += route.offers if isinstance(route.offers, tuple) else stand_in(name, paid, self._defaults())
         return route
 
     def _defaults(self) -> PriceDefaults:
@@ -202,16 +204,8 @@ class PaymentConfig:
         )
 
     def offers_to_check(self) -> list[Offer]:
-        """Every offer that start-up can know; a price that depends on the request is stood in for by the default."""
-        offers: list[Offer] = []
-        for route in self.routes:
-            if isinstance(route.offers, tuple):
-                offers += route.offers
-            else:
-                smallest = compile_route(route.name, Paid("1"), self._defaults()).offers
-                assert isinstance(smallest, tuple)
-                offers += smallest
-        return list(dict.fromkeys(offers))
+        """Every offer that start-up can know; a price that is a function is stood in for on its network."""
+        return list(dict.fromkeys(self._offers))
 
     def _keys(self) -> list[bytes]:
         given = self.secret_keys

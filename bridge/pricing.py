@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.routes import OffersOf, PaidRoute, SettlePolicy
@@ -10,7 +10,7 @@ from translators.networks import KNOWN_TOKENS, V1_NETWORKS, chain_id_from_networ
 from translators.payment import Asset, Offer, Protocol
 from translators.price import Price, PriceError, atomic_units, checked_address
 
-__all__ = ["AnyPrice", "Paid", "PriceDefaults", "compile_route"]
+__all__ = ["AnyPrice", "Paid", "PriceDefaults", "compile_route", "stand_in"]
 
 OnePrice = str | Price | tuple[int, Asset | str]
 """Money as text, a `Price`, or an atomic amount with its asset."""
@@ -58,6 +58,7 @@ def compile_route(
     try:
         offers: tuple[Offer, ...] | OffersOf
         if callable(paid.price):
+            _check_fixed(paid)
             offers = _offers_of(name, paid, defaults, adapt)
         else:
             offers = _offers(paid.price, paid, defaults)
@@ -71,6 +72,28 @@ def compile_route(
         )
     except ValueError as error:
         raise PriceError(f"{name}: {error}") from None
+
+
+def stand_in(name: str, paid: Paid, defaults: PriceDefaults) -> tuple[Offer, ...]:
+    """What start-up can know of a price that is a function: an offer on the same network, in the same asset.
+
+    Empty where no token can be assumed, and the function has to say which one it means.
+    """
+    try:
+        offers = compile_route(name, replace(paid, price="1"), defaults).offers
+    except PriceError:
+        return ()
+    return offers if isinstance(offers, tuple) else ()
+
+
+def _check_fixed(paid: Paid) -> None:
+    """Check what stands beside a price that is a function: it holds for every request."""
+    if paid.recipient is not None:
+        checked_address(paid.recipient, "recipient")
+    if paid.network is not None:
+        _chain_id(paid.network)
+    if paid.asset is not None:
+        checked_address(paid.asset.address if isinstance(paid.asset, Asset) else paid.asset, "asset")
 
 
 def _protocols(protocols: Iterable[Protocol | str] | None, defaults: PriceDefaults) -> frozenset[Protocol]:
