@@ -1,6 +1,7 @@
 """The bridge as a Litestar plugin.
 
-`Litestar(..., plugins=[PaymentPlugin(PaymentConfig(...))])`, and on a handler its price: `@get("/report", price="0.01")`.
+`Litestar(..., plugins=[PaymentPlugin(PaymentConfig(...))])`, and on a handler its price:
+`@get("/report", price="0.01")`.
 """
 
 from bridge.config import ConfigError, PaymentConfig

@@ -5,7 +5,7 @@ A price is a keyword of the handler, which Litestar keeps in `opt`; a Controller
 before a 402 is asked for; guards run before anything is charged.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -28,13 +28,13 @@ from bridge.pricing import Paid
 from bridge.request import PaidRequest
 from bridge.routes import PaidRoute, SettlePolicy
 from translators.payment import Payment, Settlement
-from translators.price import PriceError
 
 __all__ = ["PaymentPlugin"]
 
 _PRICE = "price"
 _OPTIONS = ("settle", "recipient", "network", "asset", "protocols")
 """What a handler may say beside its price; each as in `bridge.pricing.Paid`."""
+_SCHEMA_MODULES = ("litestar.openapi", "litestar._openapi")
 
 
 class PaymentPlugin(InitPlugin, ReceiveRoutePlugin):
@@ -48,7 +48,8 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin):
     def __init__(self, config: PaymentConfig) -> None:
         self.config = config
         self.gate: Gate = config.build()
-        self._routes: dict[tuple[int, str], PaidRoute] = {}
+        self._routes: dict[tuple[int, str, str | None], PaidRoute] = {}
+        """By handler, method and path; by None where a request does not say its path."""
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Open the gate with the application, and offer `payment` and `settlement` to its handlers."""
@@ -69,26 +70,31 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin):
         """Price the handlers of a route as it is registered."""
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
-                # Litestar's automatic OPTIONS handler inherits a Controller's opt; a preflight is never charged.
-                if handler.opt.get(_PRICE) is not None and set(handler.http_methods) != {"OPTIONS"}:
-                    self._charge(route, handler, sorted(handler.http_methods))
+                # A preflight is never charged; Litestar's automatic OPTIONS handler inherits a Controller's opt.
+                methods = sorted(handler.http_methods - {"OPTIONS"})
+                if methods and _is_priced(handler):
+                    self._charge(route, handler, methods)
         elif isinstance(route, ASGIRoute):
-            if route.route_handler.opt.get(_PRICE) is not None:
+            if _is_priced(route.route_handler):
                 self._charge(route, route.route_handler, ["*"])
-        elif isinstance(route, WebSocketRoute) and route.route_handler.opt.get(_PRICE) is not None:
+        elif isinstance(route, WebSocketRoute) and _is_priced(route.route_handler):
             raise ImproperlyConfiguredException(f"{route.route_handler}: a WebSocket cannot carry a price")
 
-    def _charge(self, route: BaseRoute, handler: BaseRouteHandler, methods: list[str]) -> None:
-        paid = _paid(handler)
+    def _charge(self, route: BaseRoute, handler: BaseRouteHandler, methods: Sequence[str]) -> None:
         for method in methods:
             name = route.path_format if method == "*" else f"{method} {route.path_format}"
+            if (id(handler), method, route.path_format) in self._routes:
+                # Litestar registers a path's handlers again when another one joins them.
+                continue
             try:
-                self._routes[(id(handler), method)] = self.config.route(name, paid, _as_litestar_request)
-            except (PriceError, TypeError) as error:
+                priced = self.config.route(name, _paid(handler), _as_litestar_request)
+            except (TypeError, ValueError) as error:
                 raise ImproperlyConfiguredException(f"{handler}: {error}") from None
+            self._routes[(id(handler), method, route.path_format)] = priced
+            self._routes.setdefault((id(handler), method, None), priced)
         # One handler may stand on several paths; it is wrapped once.
         own = list(handler.middleware or ())
-        if not any(isinstance(layer, DefineMiddleware) and layer.middleware is self._wrap for layer in own):
+        if not any(isinstance(layer, DefineMiddleware) and layer.middleware == self._wrap for layer in own):
             handler.middleware = [*own, DefineMiddleware(self._wrap)]
 
     def _wrap(self, app: ASGIApp) -> ASGIApp:
@@ -98,14 +104,22 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin):
             handler = scope["route_handler"]
             if scope["type"] == ScopeType.HTTP and handler.resolve_guards():
                 # Litestar runs guards behind all middleware: without this, who may not enter would be charged.
-                await handler.authorize_connection(Request(scope))
+                request = PaidRequest(scope, receive, self.config.public_url)  # type: ignore[arg-type]
+                await handler.authorize_connection(_as_litestar_request(request))
+                receive = request.receive  # type: ignore[assignment]
             await gated(scope, receive, send)  # type: ignore[arg-type]
 
         return guarded
 
     def _find(self, scope: Any) -> PaidRoute | None:
-        handler = id(scope["route_handler"])
-        return self._routes.get((handler, scope["method"])) or self._routes.get((handler, "*"))
+        handler, path = id(scope["route_handler"]), scope.get("path_template")
+        keys = ((handler, method, place) for method in (scope["method"], "*") for place in (path, None))
+        return next((self._routes[key] for key in keys if key in self._routes), None)
+
+
+def _is_priced(handler: BaseRouteHandler) -> bool:
+    """Whether a handler has a price, its own or inherited; Litestar's schema and its pages are free all the same."""
+    return handler.opt.get(_PRICE) is not None and not handler.fn.__module__.startswith(_SCHEMA_MODULES)
 
 
 def _paid(handler: BaseRouteHandler) -> Paid:
