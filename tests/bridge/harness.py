@@ -94,13 +94,15 @@ def scope_of(
     }
 
 
-def receive_of(chunks: Iterable[bytes]) -> Callable[[], Awaitable[Message]]:
-    """An ASGI `receive` that hands out a body in chunks, and then waits, as for a client that stays."""
+def receive_of(chunks: Iterable[bytes], answered: asyncio.Event | None = None) -> Callable[[], Awaitable[Message]]:
+    """An ASGI `receive` that hands out a body in chunks and, once the request is `answered`, disconnects."""
     waiting = list(chunks) or [b""]
+    ended = answered or asyncio.Event()
 
     async def receive() -> Message:
         if not waiting:
-            await asyncio.Event().wait()
+            await ended.wait()
+            return {"type": "http.disconnect"}
         body = waiting.pop(0)
         return {"type": "http.request", "body": body, "more_body": bool(waiting)}
 
@@ -120,11 +122,14 @@ async def visit(
     length = sum(map(len, chunks))
     named = [*headers, ("Content-Length", str(length))] if length else headers
     messages: list[Message] = []
+    answered = asyncio.Event()
 
     async def send(message: Message) -> None:
         messages.append(dict(message))
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            answered.set()
 
-    await app(scope_of(method, path, named, **scope), receive_of(chunks), send)
+    await app(scope_of(method, path, named, **scope), receive_of(chunks, answered), send)
     return answer_of(messages)
 
 
@@ -146,9 +151,7 @@ async def visit_raising(app: ASGIApp, *args: Any, **kwargs: Any) -> tuple[Answer
     raise AssertionError("nothing was raised")
 
 
-def reply(
-    status: int = 200, body: bytes = b"the report", headers: Iterable[tuple[bytes, bytes]] = ()
-) -> list[Message]:
+def reply(status: int = 200, body: bytes = b"the report", headers: Iterable[tuple[bytes, bytes]] = ()) -> list[Message]:
     """The messages of a small answer."""
     return [
         {"type": "http.response.start", "status": status, "headers": list(headers)},

@@ -156,9 +156,7 @@ async def test_starlette_serves_no_spelling_for_free(path: str) -> None:
 
 async def test_mounted_application_with_its_own_middleware() -> None:
     """A sub-application is priced by its own paths, and its resource has the whole public URL."""
-    inner = PaymentMiddleware(
-        Starlette(routes=starlette_routes()), config=config_of(), routes={"GET /report": "0.01"}
-    )
+    inner = PaymentMiddleware(Starlette(routes=starlette_routes()), config=config_of(), routes={"GET /report": "0.01"})
     app = Starlette(routes=[Mount("/inner", app=inner)])
     answer = await visit(app, "GET", "/inner/report")
     assert answer.status_code == 402
