@@ -1,6 +1,7 @@
 """The settings, in one place, and the only reader of the environment."""
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import structlog
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
-from bridge.pricing import Paid, PriceDefaults, compile_route, stand_in
+from bridge.pricing import Paid, PriceDefaults, check_recipient_and_network, compile_route, stand_in
 from bridge.responses import Responder
 from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
 from bridge.settlers import settler_from_spec
@@ -21,12 +22,16 @@ from bridge.stores import store_from_url
 from bridge.stores.base import Store
 from bridge.verifier import Verifier
 from translators.binding import MIN_KEY_BYTES
+from translators.checks import MIN_VALIDITY_SECONDS
 from translators.payment import Asset, Offer, Protocol
 
 __all__ = ["ConfigError", "PaymentConfig"]
 
 ENV_PREFIX = "X402_MPP_"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_REALM = re.compile(r"[ -{}~]+")
+_URL_TEXT = re.compile(r"[!-{}~]+")
+_YEAR = 365 * 24 * 60 * 60
 
 
 class ConfigError(ValueError):
@@ -52,7 +57,7 @@ class PaymentConfig:
     store: Store | str = "sqlite:payments.sqlite3"
     """Where claims live: a store, or `memory` (one process only), or `sqlite:PATH` (all processes of one machine)."""
 
-    secret_keys: Sequence[str | bytes] | None = None
+    secret_keys: Sequence[str | bytes] | None = field(default=None, repr=False)
     """Secrets of at least 32 bytes that authenticate challenges: the first signs, all are accepted, so that they can be
     rotated. The same on every worker. None: from `X402_MPP_SECRET_KEYS` (comma-separated); without that, made anew at
     each start, on loopback only."""
@@ -141,17 +146,30 @@ class PaymentConfig:
     def _check(self) -> None:
         if not self.settler:
             raise ConfigError("settler: a priced route needs one")
-        if self.public_url is not None:
-            url = urlsplit(self.public_url)
-            if url.scheme not in ("http", "https") or not url.netloc or url.query or url.fragment:
-                raise ConfigError("public_url: give scheme and host, such as https://api.example.com")
         try:
             self.settle = SettlePolicy(self.settle)
             self.protocols = frozenset(Protocol(protocol) for protocol in self.protocols)
+            check_recipient_and_network(self.recipient, self.network)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if not self.protocols:
+            raise ConfigError("protocols: leave at least one to be paid in")
+        if self.public_url is not None:
+            _check_public_url(self.public_url)
+        if self.realm is not None and _REALM.fullmatch(self.realm) is None:
+            # draft-httpauth-payment-00: the realm is a quoted string, and a slot of the challenge id between pipes.
+            raise ConfigError("realm: give printable ASCII without a |")
         if self.credential_header not in (None, "Payment-Authorization"):
             raise ConfigError("credential_header: only Payment-Authorization is defined besides Authorization")
+        for name in ("max_timeout_seconds", "challenge_seconds"):
+            if not MIN_VALIDITY_SECONDS < getattr(self, name) < _YEAR:
+                raise ConfigError(f"{name}: give more than {MIN_VALIDITY_SECONDS} seconds, and less than a year")
+        if not 1 <= self.lease_seconds < _YEAR:
+            raise ConfigError("lease_seconds: give at least one second, and less than a year")
+        if not 0 <= self.clock_skew <= self.max_timeout_seconds:
+            raise ConfigError("clock_skew: give seconds from 0 to max_timeout_seconds")
+        if self.bind_body_bytes < 0:
+            raise ConfigError("bind_body_bytes: give 0 or more")
 
     def route(self, name: str, paid: Paid, adapt: Callable[[Any], Any] = lambda request: request) -> PaidRoute:
         """Compile a priced route and remember it for start-up's checks; raises `PriceError` with its name."""
@@ -218,7 +236,9 @@ class PaymentConfig:
                     " (python -c 'import secrets; print(secrets.token_hex(32))')"
                 )
             return [secrets.token_bytes(MIN_KEY_BYTES)]
-        keys = [key.encode() if isinstance(key, str) else key for key in given]
+        if isinstance(given, str | bytes):
+            raise ConfigError("secret_keys: give a list, the signing key first")
+        keys = [key.encode() if isinstance(key, str) else bytes(key) for key in given]
         if not keys or any(len(key) < MIN_KEY_BYTES for key in keys):
             raise ConfigError(f"secret_keys: each has at least {MIN_KEY_BYTES} bytes")
         return keys
@@ -230,6 +250,16 @@ class PaymentConfig:
             if url.scheme != "https" and url.hostname not in _LOOPBACK:
                 # draft-httpauth-payment-00, section "Transport Security": no challenges over plain HTTP.
                 log.warning("config.plain_http", public_url=self.public_url)
+
+
+def _check_public_url(public_url: str) -> None:
+    try:
+        url = urlsplit(public_url)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        url, usable = urlsplit(""), False
+    if not usable or url.query or url.fragment or "@" in url.netloc or _URL_TEXT.fullmatch(public_url) is None:
+        raise ConfigError("public_url: give scheme and host, such as https://api.example.com")
 
 
 def _split_keys(text: str) -> list[str]:

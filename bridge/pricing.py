@@ -10,7 +10,7 @@ from translators.networks import KNOWN_TOKENS, V1_NETWORKS, chain_id_from_networ
 from translators.payment import Asset, Offer, Protocol
 from translators.price import Price, PriceError, atomic_units, checked_address
 
-__all__ = ["AnyPrice", "Paid", "PriceDefaults", "compile_route", "stand_in"]
+__all__ = ["AnyPrice", "Paid", "PriceDefaults", "check_recipient_and_network", "compile_route", "stand_in"]
 
 OnePrice = str | Price | tuple[int, Asset | str]
 """Money as text, a `Price`, or an atomic amount with its asset."""
@@ -72,6 +72,12 @@ def compile_route(
         )
     except ValueError as error:
         raise PriceError(f"{name}: {error}") from None
+
+
+def check_recipient_and_network(recipient: str, network: str | int) -> None:
+    """Raise `PriceError` for a recipient or network that no price could fall back on."""
+    checked_address(recipient, "recipient")
+    _chain_id(network)
 
 
 def stand_in(name: str, paid: Paid, defaults: PriceDefaults) -> tuple[Offer, ...]:
@@ -162,7 +168,7 @@ def _offer(price: Any, paid: Paid, defaults: PriceDefaults) -> Offer:
 
 
 def _chain_id(network: str | int) -> int:
-    if isinstance(network, int) and not isinstance(network, bool):
+    if isinstance(network, int) and not isinstance(network, bool) and network > 0:
         return network
     chain_id = chain_id_from_network(network) if isinstance(network, str) else None
     if chain_id is None:
