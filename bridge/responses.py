@@ -5,6 +5,7 @@ that is an RFC 9457 problem and an x402 v1 challenge at once.
 """
 
 import secrets
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -140,7 +141,7 @@ class Responder:
                 nonce=context.correlation_id if index == 0 else secrets.token_urlsafe(12),
                 expires=expires,
                 digest=context.digest,
-                description=context.route.description,
+                description=_header_text(context.route.description),
                 header=self._credential_header,
             )
             yield mpp_wire.encode_challenge(challenge).encode("latin-1")
@@ -216,6 +217,16 @@ def _problem(error: PaymentError, status: int) -> dict[str, object]:
 
 def _length(body: bytes) -> tuple[bytes, bytes]:
     return b"content-length", str(len(body)).encode()
+
+
+@lru_cache(maxsize=1024)
+def _header_text(description: str) -> str | None:
+    """A description as every header can carry it: ASCII without accents, on one line; None where nothing is left.
+
+    The x402 challenges are base64 and hold it as it is.
+    """
+    plain = unicodedata.normalize("NFKD", description).encode("ascii", "ignore").decode()
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split()) or None
 
 
 @lru_cache(maxsize=1024)
