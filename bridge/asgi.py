@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 
 from bridge.config import ConfigError, PaymentConfig
-from bridge.gate import Admitted, Free, Gate, Refused
+from bridge.gate import Admitted, Free, Gate, Refused, Replayed
 from bridge.pricing import AnyPrice, Paid
 from bridge.request import PaidRequest
 from bridge.responses import Response, merge_receipt
@@ -66,8 +66,8 @@ class GateMiddleware:
         match await self._gate.admit(route, request):
             case Free():
                 await self.app(scope, request.receive, send)
-            case Refused() as refused:
-                await _send_response(send, refused.response, request.method)
+            case Refused() | Replayed() as answered:
+                await _send_response(send, answered.response, request.method)
             case Admitted() as admitted:
                 scope[SCOPE_KEY] = admitted
                 await _Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
@@ -255,7 +255,11 @@ class _Delivery:
         match message["type"]:
             case "http.response.start":
                 await self._start(message)
-            case "http.response.body" | "http.response.pathsend" | "http.response.zerocopysend":
+            case "http.response.body" | "http.response.pathsend" | "http.response.zerocopysend" as kind:
+                if kind == "http.response.body":
+                    self._admitted.capture.body(message.get("body", b""))
+                else:
+                    self._admitted.capture.miss()
                 await self._send(message)
                 if not message.get("more_body", False):
                     await self._finish()
@@ -278,6 +282,7 @@ class _Delivery:
             raise _Stopped("the answer was replaced: payment was refused")
         self._status = status
         headers = merge_receipt(message.get("headers", ()), self._admitted.receipt(status))
+        self._admitted.capture.start(status, headers)
         await self._send({**message, "headers": headers})
 
     async def _finish(self) -> None:

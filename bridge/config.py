@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from bridge.admitted import Desk
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
 from bridge.pricing import Paid, PriceDefaults, check_recipient_and_network, compile_route, stand_in
+from bridge.reconciler import Reconciler
 from bridge.responses import Responder
 from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
 from bridge.settlers import settler_from_spec
@@ -87,6 +89,18 @@ class PaymentConfig:
 
     lease_seconds: float = 60.0
     """How long a claim outlives the process that held it, in seconds: a request at work renews it."""
+
+    wait_seconds: float = 10.0
+    """How long a request waits for another one with the same payment to finish, in seconds."""
+
+    replay_seconds: float = 600.0
+    """How long a paid answer is kept for the same request, and an idempotency key remembered, in seconds."""
+
+    replay_bytes: int = 64 * 1024
+    """The longest paid answer that is kept, headers and body, in bytes. 0: none."""
+
+    reconcile_seconds: float = 15.0
+    """How often payments that nobody works on are looked into, in seconds."""
 
     bind_body_bytes: int = 64 * 1024
     """MPP challenges are bound to a request body of up to this many bytes, where its content type says that a client
@@ -168,6 +182,11 @@ class PaymentConfig:
             raise ConfigError("lease_seconds: give at least one second, and less than a year")
         if not 0 <= self.clock_skew <= self.max_timeout_seconds:
             raise ConfigError("clock_skew: give seconds from 0 to max_timeout_seconds")
+        for name in ("wait_seconds", "replay_seconds", "replay_bytes"):
+            if not 0 <= getattr(self, name) < _YEAR:
+                raise ConfigError(f"{name}: give 0 or more, and less than {_YEAR}")
+        if not 0 < self.reconcile_seconds < _YEAR:
+            raise ConfigError("reconcile_seconds: give more than 0, and less than a year")
         if self.bind_body_bytes < 0:
             raise ConfigError("bind_body_bytes: give 0 or more")
 
@@ -197,6 +216,19 @@ class PaymentConfig:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self._warn()
+        desk = Desk(
+            store=store,
+            settler=settler,
+            responder=Responder(
+                keys=keys,
+                clock=self.clock,
+                challenge_seconds=self.challenge_seconds,
+                credential_header=self.credential_header,
+                both_receipts=self.both_receipts,
+            ),
+            clock=self.clock,
+            lease_seconds=self.lease_seconds,
+        )
         return Gate(
             verifier=Verifier(
                 settler,
@@ -205,20 +237,21 @@ class PaymentConfig:
                 clock_skew=self.clock_skew,
                 body_limit=self.bind_body_bytes,
             ),
-            settler=settler,
-            store=store,
-            responder=Responder(
-                keys=keys,
-                clock=self.clock,
-                challenge_seconds=self.challenge_seconds,
-                credential_header=self.credential_header,
-                both_receipts=self.both_receipts,
-            ),
+            desk=desk,
             events=self.events,
-            clock=self.clock,
+            reconciler=Reconciler(
+                store=store,
+                settler=settler,
+                events=self.events,
+                clock=self.clock,
+                lease_seconds=self.lease_seconds,
+                interval_seconds=self.reconcile_seconds,
+            ),
             realm=self.realm,
-            lease_seconds=self.lease_seconds,
             body_limit=self.bind_body_bytes,
+            wait_seconds=self.wait_seconds,
+            replay_seconds=self.replay_seconds,
+            replay_bytes=self.replay_bytes,
         )
 
     def offers_to_check(self) -> list[Offer]:

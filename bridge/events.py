@@ -17,6 +17,8 @@ EVENTS: dict[str, str] = {
     "payment.settled": "the money moved, in `transaction`",
     "payment.delivered": "the last byte of the paid answer was handed to the server",
     "payment.rejected": "a payment was refused, for `reason`; nothing was charged",
+    "payment.replayed": "the answer of a paid request was sent again to the same request",
+    "payment.reconciled": "a payment whose request died or gave up was looked into: `outcome`",
     "payment.undelivered": "a settled payment's answer failed with `status`, or broke off; the same credential gets it",
     "payment.unknown": "a settlement's outcome is not known; the claim stays",
 }

@@ -2,6 +2,7 @@
 
     request -> Gate.admit -> Free        let it through
                           -> Refused     send this answer instead
+                          -> Replayed    send the answer that the same paid request got before
                           -> Admitted    run the handler; settle at its first successful byte; then it is delivered
 
 Whatever protocol the client speaks, its credential becomes one `Payment`, passes one verifier, is claimed once in the
@@ -14,36 +15,37 @@ import secrets
 from collections.abc import Coroutine
 from contextlib import suppress
 from time import perf_counter
-from traceback import format_tb
-from typing import Any, TypeVar
+from typing import Any
 
-import structlog
+from msgspec.structs import replace
 
-from bridge.clock import Clock
-from bridge.credentials import UnreadableCredential, read_credential
+from bridge.admitted import Admitted, Desk, Keeping, Refused
+from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
 from bridge.events import Events
+from bridge.reconciler import Reconciler, Verdict
+from bridge.replays import bearer_proof, idempotency_key, request_fingerprint
 from bridge.request import PaidRequest
-from bridge.responses import ChallengeContext, Headers, Responder, Response
+from bridge.responses import ChallengeContext, Response
 from bridge.routes import PaidRoute, SettlePolicy
 from bridge.settlers.base import Settler
-from bridge.stores.base import ClaimLost, Record, Store
+from bridge.stores.base import Record, Store
 from bridge.verifier import Verified, Verifier
 from translators.binding import body_digest
 from translators.errors import (
     AlreadyUsed,
+    IdempotencyConflict,
     MethodUnsupported,
     OutcomeUnknown,
     PaymentError,
     PaymentRequired,
-    SettlementFailed,
     Unavailable,
 )
 from translators.lifecycle import State
-from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
+from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource
 
-__all__ = ["Admitted", "Free", "Gate", "Refused"]
+__all__ = ["Admitted", "Free", "Gate", "Refused", "Replayed"]
 
-T = TypeVar("T")
+PURGE_SECONDS = 60.0
 
 _REPLAYABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "text/")
 """Content types whose bytes a client sends again unchanged; a multipart body gets a new boundary each time."""
@@ -53,8 +55,8 @@ class Free:
     """Nothing to pay for this request."""
 
 
-class Refused:
-    """The request is answered with `response`, and the handler does not run."""
+class Replayed:
+    """The request was paid and answered before: `response` is that answer."""
 
     __slots__ = ("response",)
 
@@ -65,47 +67,83 @@ class Refused:
 class Gate:
     """Admits requests to priced routes.
 
-    `realm` is MPP's protection space, by default the public authority. `lease_seconds` is how long a claim outlives the
-    process that held it. `body_limit` is in bytes; 0 binds no challenge to a body.
+    `realm` is MPP's protection space, by default the public authority. `body_limit` is in bytes: what a challenge is
+    bound to, and what an answer is told by; 0 binds no challenge. `wait_seconds` is how long a request waits for
+    another one with the same payment; an answer is kept for `replay_seconds` if it is at most `replay_bytes` long.
     """
 
     def __init__(
         self,
         *,
         verifier: Verifier,
-        settler: Settler,
-        store: Store,
-        responder: Responder,
+        desk: Desk,
         events: Events,
-        clock: Clock,
+        reconciler: Reconciler,
         realm: str | None,
-        lease_seconds: float,
         body_limit: int,
+        wait_seconds: float,
+        replay_seconds: float,
+        replay_bytes: int,
     ) -> None:
         self.verifier = verifier
-        self.settler = settler
-        self.store = store
-        self.responder = responder
+        self.desk = desk
         self.events = events
-        self.clock = clock
-        self.lease_seconds = lease_seconds
+        self.reconciler = reconciler
+        self.body_limit = body_limit
+        self.wait_seconds = wait_seconds
+        self.replay_seconds = replay_seconds
+        self.replay_bytes = replay_bytes
         self._realm = realm
-        self._body_limit = body_limit
-        self._at_work: set[asyncio.Task[Any]] = set()
+        self._upkeep: list[asyncio.Task[None]] = []
+
+    @property
+    def store(self) -> Store:
+        """Where claims live."""
+        return self.desk.store
+
+    @property
+    def settler(self) -> Settler:
+        """How money moves."""
+        return self.desk.settler
 
     async def start(self, offers: list[Offer]) -> None:
-        """Open the store and check that the settler can settle `offers`; raises where a priced route could not be."""
+        """Open the store and check that the settler can settle `offers`; raises where a priced route could not be.
+
+        From then on, payments that nobody works on are looked into, and rows that nobody needs are forgotten.
+        """
         await self.store.start()
         await self.settler.start(offers)
+        self._upkeep = [asyncio.ensure_future(self.reconciler.run()), asyncio.ensure_future(self._purge())]
 
     async def close(self) -> None:
         """Let settlements in flight finish and be recorded, then close settler and store."""
-        while self._at_work:
-            await asyncio.wait(self._at_work)
+        for task in self._upkeep:
+            task.cancel()
+        await asyncio.gather(*self._upkeep, return_exceptions=True)
+        while self.desk.at_work:
+            await asyncio.wait(self.desk.at_work)
         await self.settler.close()
         await self.store.close()
 
-    async def admit(self, route: PaidRoute, request: PaidRequest) -> "Free | Refused | Admitted":
+    async def ready(self) -> dict[str, str]:
+        """What keeps a payment from being taken now, by part (`store`, `settler`); empty when nothing does."""
+        missing: dict[str, str] = {}
+        parts: dict[str, Coroutine[Any, Any, Any]] = {"store": self.store.get("ready"), "settler": self.settler.ping()}
+        for (name, _), result in zip(
+            parts.items(), await asyncio.gather(*parts.values(), return_exceptions=True), strict=True
+        ):
+            if isinstance(result, BaseException):
+                missing[name] = result.detail if isinstance(result, PaymentError) else type(result).__name__
+        return missing
+
+    async def _purge(self) -> None:
+        while True:
+            # A store that is away is asked again; what stays a little longer does no harm.
+            with suppress(Unavailable):
+                await self.store.purge(now=self.desk.clock())
+            await asyncio.sleep(PURGE_SECONDS)
+
+    async def admit(self, route: PaidRoute, request: PaidRequest) -> "Free | Refused | Replayed | Admitted":
         """Decide about one request. What is refused cost the client nothing."""
         offers = route.offers if isinstance(route.offers, tuple) else await route.offers(request)
         if offers is None:
@@ -120,7 +158,8 @@ class Gate:
         try:
             if presented.protocol not in route.protocols:
                 raise MethodUnsupported("this route does not take payments in this protocol")
-            return await attempt.take(await attempt.verify(presented))
+            await attempt.verify(presented)
+            return await attempt.take(presented)
         except PaymentError as error:
             return await attempt.refuse(error, presented.protocol)
 
@@ -128,20 +167,13 @@ class Gate:
         """The realm of a request's challenges."""
         return self._realm or request.authority
 
-    def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Run `work` as a task of the gate's own, which `close` waits for and no request can cancel."""
-        task = asyncio.ensure_future(work)
-        self._at_work.add(task)
-        task.add_done_callback(self._at_work.discard)
-        return task
-
     async def digest_for(self, request: PaidRequest) -> str | None:
         """The digest to bind a challenge to, where the request has a body that the client can send again unchanged."""
-        if not self._body_limit or request.method not in ("POST", "PUT", "PATCH"):
+        if not self.body_limit or request.method not in ("POST", "PUT", "PATCH"):
             return None
         if not (request.header(b"content-type") or "").lower().startswith(_REPLAYABLE_BODIES):
             return None
-        body = await request.body(self._body_limit)
+        body = await request.body(self.body_limit)
         return body_digest(body) if body else None
 
 
@@ -220,9 +252,9 @@ class Attempt:
             digest=await self.gate.digest_for(self.request),
             accept_payment=self.request.header(b"accept-payment"),
         )
-        return self.gate.responder.refuse(error, context, protocol, unsettled)
+        return self.gate.desk.responder.refuse(error, context, protocol, unsettled)
 
-    async def verify(self, presented: Any) -> Verified:
+    async def verify(self, presented: PresentedCredential) -> None:
         """Check the credential, first without and then with the chain; raises a `PaymentError`."""
         verifier = self.gate.verifier
         verified = await verifier.check(presented, self.offers, self.request, self.resource, self.realm, self.bound_to)
@@ -231,39 +263,36 @@ class Attempt:
         try:
             await verifier.verify(verified, self.resource)
         except PaymentError as error:
-            if not await self._is_known(verified):
+            # Its nonce may be used because of us: to say "already used" would make the client pay twice.
+            record = await self.gate.store.get(verified.payment.id)
+            if record is None or record.state not in (State.SETTLING, State.UNKNOWN, State.SETTLED, State.DELIVERED):
                 raise
             self.unsettleable = error
-        return verified
 
-    async def _is_known(self, verified: Verified) -> bool:
-        """Whether the journal has this payment as settled and not delivered, or as on its way.
+    async def take(self, presented: PresentedCredential) -> "Refused | Replayed | Admitted":
+        """Claim the payment, and settle it where the route settles first; or find what came of it before."""
+        assert self.verified is not None
+        payment = self.verified.payment
+        key = idempotency_key(self.request, payment)
+        fingerprint, is_keepable = await request_fingerprint(
+            self.request, max(self.gate.body_limit, self.gate.replay_bytes)
+        )
+        proof = bearer_proof(self.request, payment, presented.token, key)
+        kept_for = Keeping(fingerprint, proof, self.gate.replay_seconds, self.gate.replay_bytes)
+        payment_id = await self._by_key(key, fingerprint) if key is not None else payment.id
 
-        Its nonce is then used because of us, so to say "already used" would make the client pay twice for one answer.
-        Only for a signature that was checked here: of another, the chain's refusal is all that is known.
-        """
-        if not verified.is_proven:
-            return False
-        record = await self.gate.store.get(verified.payment.id)
-        return record is not None and record.state in (State.SETTLING, State.UNKNOWN, State.SETTLED)
+        patience = Patience(self.gate.wait_seconds)
+        while True:
+            held = await self._claim(payment_id)
+            if isinstance(held, AlreadyUsed):
+                return await self._replay(payment_id, kept_for)
+            if isinstance(held, Record):
+                break
+            if not await patience.wait():
+                raise held
+        return await self._admit(Admitted(self, self.gate.desk, self.verified, held, kept_for if is_keepable else None))
 
-    async def take(self, verified: Verified) -> "Refused | Admitted":
-        """Claim the payment, and settle it where the route settles first."""
-        now = self.gate.clock()
-        claim = await self.gate.store.claim(self._record(verified.payment, now), now=now)
-        if not claim.won:
-            raise _taken(claim.record)
-        if claim.record.state is State.SETTLED:
-            if claim.record.protocol is Protocol.MPP and verified.payment.protocol is not Protocol.MPP:
-                # A settled authorization can be read off the chain, and an x402 credential holds nothing else. An MPP
-                # credential holds the challenge's id as well, which only its payer knows: the answer waits for that.
-                await self._give_back(claim.record, State.SETTLED)
-                raise AlreadyUsed("this payment was made in another protocol")
-        elif self.unsettleable is not None:
-            # It went on for a row that is not there any more.
-            await self._give_back(claim.record, State.RELEASED)
-            raise self.unsettleable
-        admitted = Admitted(self, verified, claim.record)
+    async def _admit(self, admitted: Admitted) -> "Refused | Admitted":
         self.emit("payment.verified")
         if self.route.settle is SettlePolicy.FIRST:
             try:
@@ -275,8 +304,119 @@ class Attempt:
                 return refused
         return admitted
 
+    async def _claim(self, payment_id: str) -> Record | PaymentError:
+        """The row, when this request holds it now; else why not, for now (`Unavailable`) or for good (`AlreadyUsed`).
+
+        Raises what makes this payment one to refuse.
+        """
+        assert self.verified is not None
+        now = self.gate.desk.clock()
+        record = self._record(self.verified.payment, now)
+        if payment_id != record.id:
+            return await self._claim_earlier(payment_id, record, now)
+        claim = await self.gate.store.claim(record, now=now)
+        if not claim.won:
+            return await self._take_over(claim.record, now)
+        if claim.record.state is State.CLAIMED and self.unsettleable is not None:
+            # It went on for a row that is not there any more.
+            await self._give_back(claim.record, State.RELEASED)
+            raise self.unsettleable
+        return await self._check_protocol(claim.record)
+
+    async def _claim_earlier(self, payment_id: str, record: Record, now: float) -> Record | PaymentError:
+        """The payment that an idempotency key stands for: this one is left untouched, and nobody is charged twice."""
+        earlier = await self.gate.store.get(payment_id)
+        if earlier is None or earlier.state in (State.CLAIMED, State.RELEASED):
+            return Unavailable("a request with this idempotency key is being worked on", retry_after=1)
+        claim = await self.gate.store.claim(
+            replace(earlier, state=State.CLAIMED, owner=record.owner, lease_until=record.lease_until), now=now
+        )
+        return claim.record if claim.won else await self._take_over(claim.record, now)
+
+    async def _check_protocol(self, record: Record) -> Record:
+        """Give a settled payment to nobody who may only have read it off the chain.
+
+        There stands all that an x402 credential holds. An MPP credential holds its challenge's id as well, which only
+        its payer knows: the answer waits for that.
+        """
+        assert self.verified is not None
+        own = self.verified.payment.protocol
+        if record.state is State.SETTLED and record.protocol is Protocol.MPP and own is not Protocol.MPP:
+            await self._give_back(record, State.SETTLED)
+            raise AlreadyUsed("this payment was made in another protocol")
+        return record
+
+    async def _take_over(self, record: Record, now: float) -> Record | PaymentError:
+        """What to do about a payment that another request holds, has used, or has left behind."""
+        if record.state is State.DELIVERED:
+            return AlreadyUsed("this payment was used before")
+        if record.state in (State.SETTLING, State.UNKNOWN):
+            rows = await self.gate.store.take_over(
+                owner=secrets.token_hex(16),
+                now=now,
+                lease_until=now + self.gate.desk.lease_seconds,
+                payment_id=record.id,
+            )
+            if rows:
+                return await self._look_into(rows[0])
+            if record.state is State.UNKNOWN:
+                return OutcomeUnknown("this payment's settlement is being looked into; send the same credential again")
+        return Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
+
+    async def _look_into(self, record: Record) -> Record | PaymentError:
+        """Find out what became of a payment that was left behind, and hold it where it can still be settled."""
+        resolution = await self.gate.reconciler.resolve(record)
+        now = self.gate.desk.clock()
+        assert self.verified is not None
+        # Its own authorization can be handed over again: whatever came of the first time, it moves money once.
+        is_own = record.id == self.verified.payment.id and self.unsettleable is None
+        if is_own and resolution.verdict in (Verdict.OPEN, Verdict.UNKNOWABLE):
+            return await self.gate.store.advance(
+                record.id,
+                resolution.record.state,
+                owner=record.owner,
+                now=now,
+                lease_until=now + self.gate.desk.lease_seconds,
+            )
+        if resolution.verdict in (Verdict.SETTLED, Verdict.RELEASED):
+            # The row can be claimed now, by whoever asks first.
+            return Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
+        raise OutcomeUnknown("this payment's outcome is not known yet; send the same credential again")
+
+    async def _by_key(self, key: str, fingerprint: str) -> str:
+        """The payment that this idempotency key stands for, which may be an earlier one for the same request.
+
+        Raises `IdempotencyConflict` where the key came with another request before.
+        """
+        assert self.verified is not None
+        store, now = self.gate.store, self.gate.desk.clock()
+        own = f"{self.verified.payment.id} {fingerprint}"
+        expires_at = now + self.gate.replay_seconds
+        bound = await store.bind_key(key, own, now=now, expires_at=expires_at)
+        while bound != own:
+            payment_id, _, asked = bound.rpartition(" ")
+            earlier = await store.get(payment_id)
+            if earlier is not None and earlier.state is not State.RELEASED:
+                if asked != fingerprint:
+                    raise IdempotencyConflict("this idempotency key was used for another request")
+                return payment_id
+            # Nothing was paid by it: the key is free.
+            bound = await store.bind_key(key, own, now=now, expires_at=expires_at, instead_of=bound)
+        return self.verified.payment.id
+
+    async def _replay(self, payment_id: str, kept_for: Keeping) -> Replayed:
+        """The answer that this very request got before; raises where it is not kept, or not for this client."""
+        assert self.verified is not None
+        kept = await self.gate.store.response(payment_id, now=self.gate.desk.clock())
+        if kept is None or kept.fingerprint != kept_for.fingerprint or kept.proof != kept_for.proof:
+            if payment_id != self.verified.payment.id:
+                raise IdempotencyConflict("the answer to this idempotency key is not kept any more")
+            raise AlreadyUsed("this payment was used before")
+        self.emit("payment.replayed", status=kept.status)
+        return Replayed(Response(kept.status, kept.headers, kept.body))
+
     async def _give_back(self, record: Record, state: State) -> None:
-        now = self.gate.clock()
+        now = self.gate.desk.clock()
         await self.gate.store.advance(record.id, state, owner=record.owner, now=now, lease_until=now)
 
     def _record(self, payment: Payment, now: float) -> Record:
@@ -296,7 +436,7 @@ class Attempt:
             valid_after=authorization.valid_after,
             valid_before=authorization.valid_before,
             owner=secrets.token_hex(16),
-            lease_until=now + self.gate.lease_seconds,
+            lease_until=now + self.gate.desk.lease_seconds,
             created_at=now,
             updated_at=now,
         )
@@ -309,219 +449,19 @@ def _correlation_id(payment: Payment) -> str:
     return hashlib.sha256(payment.id.encode()).hexdigest()[:16]
 
 
-def _taken(record: Record) -> PaymentError:
-    """What to say of a payment that another request holds, or has used."""
-    match record.state:
-        case State.DELIVERED:
-            return AlreadyUsed("this payment was used before")
-        case State.UNKNOWN:
-            return OutcomeUnknown("this payment's settlement is being looked into; send the same credential again")
-        case _:
-            return Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
+class Patience:
+    """How long a request waits for another one: a little at first, then longer, `seconds` in all."""
 
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._step = 0.02
 
-class Admitted:
-    """A verified payment that this request alone holds.
-
-    Call `settle_or_refuse` before the first byte of a success, `release` when there will be none, and `delivered` after
-    the last byte; `hold` runs beside them.
-    """
-
-    def __init__(self, attempt: Attempt, verified: Verified, record: Record) -> None:
-        self._attempt = attempt
-        self._gate = attempt.gate
-        self.payment = verified.payment
-        self.offer = verified.offer
-        self._record = record
-        # A payment that was settled for a request which died before its answer is only delivered.
-        self.settlement = _settlement_from(record) if record.state is State.SETTLED else None
-        self._settling: asyncio.Task[Refused | None] | None = None
-        self._writing = asyncio.Lock()
-        """One change of the row after the other, so that `_record` is always the last."""
-        self._concluded = False
-
-    async def settle_or_refuse(self) -> Refused | None:
-        """Settle, once; None when the money has moved, else the answer for the client.
-
-        Cancelling the caller does not cancel the settlement: once begun, it is recorded and told like any other.
-        """
-        if self.settlement is not None:
-            return None
-        self._settling = self._gate.begin(self._settle_and_tell())
-        return await asyncio.shield(self._settling)
-
-    async def _settle_and_tell(self) -> Refused | None:
-        began = perf_counter()
-        try:
-            settlement = await self._settle()
-        except PaymentError as error:
-            self._concluded = True
-            unsettled = None if isinstance(error, Unavailable) else self.payment
-            return await self._attempt.refuse(error, self.payment.protocol, unsettled=unsettled)
-        self.settlement = settlement
-        self._attempt.emit(
-            "payment.settled",
-            transaction=settlement.transaction,
-            settle_ms=round((perf_counter() - began) * 1000, 3),
-        )
-        return None
-
-    async def _settle(self) -> Settlement:
-        try:
-            settlement = await self._gate.settler.settle(
-                self.payment, self.offer, self._attempt.resource, self._before_broadcast
-            )
-        except OutcomeUnknown as error:
-            await self._note(State.UNKNOWN, reason=error.reason)
-            raise
-        except PaymentError as error:
-            await self._note(State.RELEASED, reason=error.reason)
-            raise
-        except ClaimLost:
-            raise Unavailable("this payment is being worked on; send the same credential again") from None
-        except Exception as error:
-            # A defect in a settler: whether money moved is known only if it was never handed over.
-            # Its message may quote what it was about to send, which holds a signature: only the place is logged.
-            structlog.get_logger("x402_mpp").error(
-                "settler.failed", error_type=type(error).__name__, stack="".join(format_tb(error.__traceback__))
-            )
-            if self._record.state is State.CLAIMED:
-                await self._note(State.RELEASED, reason="unexpected_settle_error")
-                raise SettlementFailed("settlement failed", reason="unexpected_settle_error") from None
-            await self._note(State.UNKNOWN, reason="unexpected_settle_error")
-            raise OutcomeUnknown("the settlement's outcome is not known; send the same credential again") from None
-        # The money moved, so the answer is due even where the journal cannot say so yet.
-        await self._note_settled(settlement)
-        return settlement
-
-    async def _note_settled(self, settlement: Settlement) -> None:
-        """Tell the journal that the money moved, where it has not heard yet."""
-        transaction = settlement.transaction or None
-        if self._record.state is State.CLAIMED:
-            # A settler that told nobody before it moved the money.
-            await self._note(State.SETTLING, transaction=transaction)
-        if self._record.state is State.SETTLING:
-            await self._note(State.SETTLED, transaction=transaction)
-
-    async def _before_broadcast(self, transaction: str) -> None:
-        await self._advance(State.SETTLING, transaction=transaction or None)
-
-    async def _note(
-        self, to: State, *, transaction: str | None = None, reason: str | None = None, lease: float | None = None
-    ) -> None:
-        """Record what has happened already. A store that cannot take it is behind, and what happened stands.
-
-        So whatever a store raises here ends here: the payer's answer does not depend on our books.
-        """
-        try:
-            await self._advance(to, transaction=transaction, reason=reason, lease=lease)
-        except Exception as error:
-            structlog.get_logger("x402_mpp").error(
-                "store.behind",
-                payment_id=self.payment.id,
-                state=to.value,
-                transaction=transaction,
-                error_type=type(error).__name__,
-            )
-
-    async def _advance(
-        self, to: State, *, transaction: str | None = None, reason: str | None = None, lease: float | None = None
-    ) -> None:
-        async with self._writing:
-            await self._write(to, transaction, reason, self._gate.lease_seconds if lease is None else lease)
-
-    async def _write(self, to: State, transaction: str | None, reason: str | None, lease: float) -> None:
-        now = self._gate.clock()
-        self._record = await self._gate.store.advance(
-            self.payment.id,
-            to,
-            owner=self._record.owner,
-            now=now,
-            lease_until=now + lease,
-            transaction=transaction,
-            reason=reason,
-        )
-
-    async def hold(self) -> None:
-        """Renew the claim for as long as the answer is on its way, which may be longer than a lease.
-
-        Without this the same credential could start a second one meanwhile.
-        """
-        while not self._concluded:
-            await asyncio.sleep(self._gate.lease_seconds / 3)
-            # A store that is away now may be back before the lease is over; a claim that is lost stays lost.
-            with suppress(Exception):
-                async with self._writing:
-                    if not self._concluded:
-                        await self._write(self._record.state, None, None, self._gate.lease_seconds)
-
-    def receipt(self, status: int) -> Headers:
-        """The headers that tell the payer what was settled; empty before it was."""
-        if self.settlement is None:
-            return []
-        return self._gate.responder.receipt(self.settlement, self.payment, status)
-
-    async def release(self, status: int) -> None:
-        """The handler did not succeed. Unsettled, the payer keeps the money; settled, the same credential may retry."""
-        await self._conclude(self._released(status, "handler_failed"))
-
-    async def broken_off(self, status: int) -> None:
-        """The answer began and did not end: settled, not delivered, and the same credential may ask again."""
-        await self._conclude(self._undelivered(status))
-
-    async def delivered(self, status: int) -> None:
-        """The last byte was handed over."""
-        await self._conclude(self._delivered(status))
-
-    def abandon(self) -> None:
-        """The request was cancelled: what became of its payment is recorded without it."""
-        self._concluded = True
-        self._gate.begin(self._abandoned())
-
-    async def _conclude(self, work: Coroutine[Any, Any, None]) -> None:
-        self._concluded = True
-        await asyncio.shield(self._gate.begin(work))
-
-    async def _released(self, status: int | None, reason: str) -> None:
-        if self.settlement is not None:
-            await self._undelivered(status)
-            return
-        await self._note(State.RELEASED, reason=reason)
-        self._attempt.emit("payment.rejected", reason=reason, status=status)
-
-    async def _abandoned(self) -> None:
-        if self._settling is not None:
-            # Money may be on its way. Released now, the authorization could be claimed while it is being settled.
-            await asyncio.wait({self._settling})
-            if self.settlement is None:
-                return
-        await self._released(None, "cancelled")
-
-    async def _undelivered(self, status: int | None) -> None:
-        if self.settlement is not None:
-            await self._note_settled(self.settlement)
-        await self._note(State.SETTLED, lease=0)
-        self._attempt.emit("payment.undelivered", status=status, transaction=self._transaction())
-
-    async def _delivered(self, status: int) -> None:
-        if self.settlement is not None:
-            await self._note_settled(self.settlement)
-        await self._note(State.DELIVERED)
-        self._attempt.emit("payment.delivered", status=status, transaction=self._transaction())
-
-    def _transaction(self) -> str | None:
-        return self.settlement.transaction if self.settlement else None
-
-
-def _settlement_from(record: Record) -> Settlement:
-    return Settlement(
-        payment_id=record.id,
-        protocol=record.protocol,
-        chain_id=record.chain_id,
-        asset=record.asset,
-        amount=record.value,
-        payer=record.payer,
-        recipient=record.recipient,
-        transaction=record.transaction,
-        settled_at=record.updated_at,
-    )
+    async def wait(self) -> bool:
+        """Wait a while; false when there is no more time to."""
+        if self._left <= 0:
+            return False
+        step = min(self._step, self._left)
+        await asyncio.sleep(step)
+        self._left -= step
+        self._step = min(self._step * 1.5, 0.5)
+        return True

@@ -16,7 +16,7 @@ from bridge.routes import PaidRoute
 from translators import mpp, x402
 from translators.accept_payment import rank
 from translators.encoding import b64_encode
-from translators.errors import PROBLEM_BASE, PaymentError, Unavailable
+from translators.errors import PaymentError, Unavailable
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1, x402_v2
@@ -207,7 +207,7 @@ def merge_receipt(headers: Iterable[tuple[bytes, bytes]], receipt: Headers) -> H
 def _problem(error: PaymentError, status: int) -> dict[str, object]:
     """An RFC 9457 problem. `error` beside it is x402's machine-readable word for the same."""
     return {
-        "type": PROBLEM_BASE + error.slug,
+        "type": error.base + error.slug,
         "title": error.title,
         "status": status,
         "detail": error.detail,

@@ -12,8 +12,7 @@ from bridge.request import PaidRequest
 from bridge.settlers.base import Settler
 from translators import mpp, x402
 from translators.binding import check_challenge_id, check_digest, check_expiry
-from translators.checks import check_payment, check_terms
-from translators.eip3009 import EOA_SIGNATURE_BYTES, check_signature
+from translators.checks import check_signed, check_terms, check_window
 from translators.errors import MalformedError, MethodUnsupported, PaymentExpired, VerificationFailed
 from translators.payment import Offer, Payment, Protocol, Resource, ResourceBinding
 from translators.wire import mpp as mpp_wire
@@ -29,11 +28,6 @@ class Verified(msgspec.Struct, frozen=True):
     offer: Offer
     expired: PaymentExpired | None = None
     """Set where it is too late to settle it; one that was settled in time is still owed its answer."""
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether the payer's own signature was checked; a contract wallet's is left to the chain."""
-        return len(self.payment.authorization.signature) == EOA_SIGNATURE_BYTES
 
 
 class Verifier:
@@ -66,34 +60,29 @@ class Verifier:
         Raises a `PaymentError`; a payment that comes out is signed by its payer for one of `offers`, and may be
         `expired`, which `verify` raises.
         """
+        expired = None
         match presented.protocol:
             case Protocol.MPP:
                 payment, expired = await self._from_mpp(presented.token, request, realm, bound_to)
-                verified = self._check_payment(payment, offers, expired)
+                offer = check_terms(payment, offers)
             case Protocol.X402_V2:
                 payload = x402_v2.decode_payment_payload(presented.token)
                 payment = x402.from_payload_v2(payload)
                 _check_resource(payment, resource)
-                verified = self._check_payment(payment, offers)
-                x402.check_accepted(payload, verified.offer)
+                offer = check_terms(payment, offers)
+                x402.check_accepted(payload, offer)
             case Protocol.X402_V1:
                 payment = x402.from_payload_v1(x402_v1.decode_payment_payload(presented.token), offers)
-                verified = self._check_payment(payment, offers)
+                offer = check_terms(payment, offers)
             case _:
                 assert_never(presented.protocol)
-        return verified
-
-    def _check_payment(
-        self, payment: Payment, offers: tuple[Offer, ...], expired: PaymentExpired | None = None
-    ) -> Verified:
         try:
-            offer = check_payment(payment, offers, self._clock(), clock_skew=self._clock_skew)
+            check_window(payment, self._clock(), clock_skew=self._clock_skew)
         except PaymentExpired as error:
             expired = expired or error
-            if len(payment.authorization.signature) != EOA_SIGNATURE_BYTES:
-                raise expired from None
-            offer = check_terms(payment, offers)
-            check_signature(payment.authorization, offer.asset)
+        if not check_signed(payment, offer, contract_wallets=True):
+            # Asked before anything else is: until the payer is known, nothing is told of his payments.
+            await self._settler.check_signature(payment, offer)
         return Verified(payment, offer, expired)
 
     async def _from_mpp(

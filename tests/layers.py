@@ -28,6 +28,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
     ("bridge/settlers/*", "bridge/pricing"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
+    ("bridge/replays",),
+    ("bridge/admitted",),
     ("bridge/gate",),
     ("bridge/config", "bridge/analytics/*"),
     ("bridge/asgi", "bridge/client", "bridge/payers"),

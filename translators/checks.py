@@ -56,8 +56,8 @@ def check_window(payment: Payment, now: float, *, clock_skew: float = 0) -> None
         raise PaymentExpired("the authorization has expired, or is about to")
 
 
-def check_signed(payment: Payment, offer: Offer, *, contract_wallets: bool = False) -> None:
-    """Raise `VerificationFailed` for a signature that is certainly not the payer's.
+def check_signed(payment: Payment, offer: Offer, *, contract_wallets: bool = False) -> bool:
+    """Whether the signature is proven (`is_proven`); raises `VerificationFailed` where it is certainly not the payer's.
 
     65 bytes must be a signature that tokens take (see `recover_signer`), and the payer's own. With `contract_wallets`
     they may be another key's, for a wallet's owner signs in these 65 bytes as well; what then passes is not proven
@@ -65,10 +65,11 @@ def check_signed(payment: Payment, offer: Offer, *, contract_wallets: bool = Fal
     """
     signature = payment.authorization.signature
     if len(signature) != EOA_SIGNATURE_BYTES:
-        return
+        return False
     signer = recover_signer(authorization_digest(payment.authorization, offer.asset), signature)
     if signer != payment.authorization.payer and not contract_wallets:
         raise VerificationFailed("the signature is not the payer's")
+    return signer == payment.authorization.payer
 
 
 def is_proven(payment: Payment, offer: Offer) -> bool:

@@ -8,6 +8,7 @@
      +- MethodUnsupported        a method, intent, scheme or network that this route does not offer
      +- InvalidChallenge         the MPP challenge is not ours, not for this request, or used
      |   +- AlreadyUsed          this authorization was claimed before, in whatever protocol
+     +- IdempotencyConflict      the key was used for another request
      +- PaymentExpired           the challenge or the authorization is past its time
      +- PaymentInsufficient      less than the price
      +- VerificationFailed       the proof does not prove this payment
@@ -28,12 +29,17 @@ PROBLEM_BASE = "https://paymentauth.org/problems/"
 """The canonical base URI of MPP's problem types (draft-httpauth-payment-00, section "Error Response Format")."""
 
 
+OWN_PROBLEM_BASE = "urn:x402-mpp-bridge:problem:"
+"""The base of the problem types that no draft defines."""
+
+
 class PaymentError(Exception):
     """The root: a payment was asked for and did not come about.
 
     `detail` is one sentence for the client; `reason` is x402's machine-readable error code.
     """
 
+    base: ClassVar[str] = PROBLEM_BASE
     slug: ClassVar[str] = "verification-failed"
     title: ClassVar[str] = "Payment Verification Failed"
     mpp_status: ClassVar[int] = 402
@@ -103,6 +109,17 @@ class AlreadyUsed(InvalidChallenge):
     x402_reason = "invalid_exact_evm_nonce_already_used"
 
 
+class IdempotencyConflict(PaymentError):
+    """An idempotency key came again with another request (x402, extensions/payment_identifier: 409)."""
+
+    base = OWN_PROBLEM_BASE
+    slug = "idempotency-conflict"
+    title = "Idempotency Key Conflict"
+    mpp_status = 409
+    x402_status = 409
+    x402_reason = "idempotency_conflict"
+
+
 class PaymentExpired(PaymentError):
     """The challenge's `expires` or the authorization's `validBefore` has passed, or leaves no time to settle."""
 
@@ -145,6 +162,7 @@ class Unavailable(PaymentError):
     `retry_after` is in seconds.
     """
 
+    base = OWN_PROBLEM_BASE
     slug = "payment-unavailable"
     title = "Payment Temporarily Unavailable"
     mpp_status = 503

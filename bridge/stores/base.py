@@ -3,6 +3,7 @@
 The record is the journal's row. It holds what is needed to ask the chain later, and never a signature.
 """
 
+from collections.abc import Collection
 from typing import Protocol as TypingProtocol
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from translators.lifecycle import State
 from translators.payment import Protocol
 
-__all__ = ["Claim", "ClaimLost", "Record", "Store"]
+__all__ = ["Claim", "ClaimLost", "Record", "Store", "StoredResponse"]
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -39,6 +40,20 @@ class Record(msgspec.Struct, frozen=True):
     transaction: str = ""
     """Known before it is broadcast where this process signs it; else as the facilitator reports it."""
     reason: str = ""
+
+
+class StoredResponse(msgspec.Struct, frozen=True):
+    """An answer that was paid for, kept so that the same request gets it again."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    fingerprint: str
+    """Of the request that it answers: method, URL and body, hashed."""
+    proof: str
+    """What its client must show to get it again, hashed."""
+    expires_at: float
+    """From this Unix second on it is gone."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -84,10 +99,11 @@ class Store(TypingProtocol):
         lease_until: float | None = None,
         transaction: str | None = None,
         reason: str | None = None,
+        response: StoredResponse | None = None,
     ) -> Record:
         """Move a row that `owner` holds along the lifecycle table; durable when it returns.
 
-        What is None stays as it is. `to` equal to the current state only renews the lease or adds the transaction or
+        What is None stays as it is. `response` is kept in the same step, until it expires. `to` equal to the current state only renews the lease or adds the transaction or
         reason. A lease that is over is no obstacle while nobody has taken the row. Raises `IllegalTransition` where
         the table does not lead there, and `ClaimLost` where the row is not (or no longer) `owner`'s.
         """
@@ -97,10 +113,30 @@ class Store(TypingProtocol):
         """The row as it stands, or None."""
         ...
 
-    async def take_over(self, *, owner: str, now: float, lease_until: float, limit: int = 100) -> list[Record]:
+    async def response(self, payment_id: str, *, now: float) -> StoredResponse | None:
+        """The kept answer of a payment, or None where there is none (any more)."""
+        ...
+
+    async def bind_key(
+        self, key: str, payment_id: str, *, now: float, expires_at: float, instead_of: str | None = None
+    ) -> str:
+        """Bind an idempotency key to a payment, atomically; returns the payment that it is bound to.
+
+        The first binding stands until it expires, except that it gives way where it is to `instead_of`. Binding the
+        same payment again renews `expires_at`.
+        """
+        ...
+
+    async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
+        """The `limit` rows that were touched last, newest first; of these `states` only, where any are given."""
+        ...
+
+    async def take_over(
+        self, *, owner: str, now: float, lease_until: float, limit: int = 100, payment_id: str | None = None
+    ) -> list[Record]:
         """Hand to `owner` at most `limit` rows that are `settling` or `unknown` and whose lease is over.
 
-        For the reconciler: whoever sent the money off died or gave up, `claim` leaves such rows alone, and only the
+        Only the row of `payment_id`, where it is given. For the reconciler: whoever sent the money off died or gave up, `claim` leaves such rows alone, and only the
         chain can say how they ended. Those that have waited longest go first, and come back in no particular order.
         Two reconcilers never hold one row, and the former owner's `advance` raises `ClaimLost` from here on; so a
         lease outlives the longest settlement.
@@ -111,6 +147,6 @@ class Store(TypingProtocol):
         """Forget rows that nobody needs and whose authorization's `valid_before` has passed.
 
         Those are `delivered` or `released` rows, and `claimed` ones whose lease is over; `settling`, `unknown` and
-        `settled` rows stay. Returns how many went.
+        `settled` rows stay. Answers and keys that have expired go too. Returns how many rows went.
         """
         ...

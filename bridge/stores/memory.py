@@ -1,9 +1,10 @@
 """A store in this process's memory: for one process, for tests, and for trying things out."""
 
+from collections.abc import Collection
 from threading import Lock
 
 from bridge.stores import rules
-from bridge.stores.base import Claim, Record
+from bridge.stores.base import Claim, Record, StoredResponse
 from translators.lifecycle import State
 
 __all__ = ["MemoryStore"]
@@ -18,6 +19,8 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[str, Record] = {}
+        self._responses: dict[str, StoredResponse] = {}
+        self._keys: dict[str, tuple[str, float]] = {}
         # No method awaits while it holds the lock, so tasks never meet it: it is for event loops in other threads.
         self._lock = Lock()
 
@@ -45,6 +48,7 @@ class MemoryStore:
         lease_until: float | None = None,
         transaction: str | None = None,
         reason: str | None = None,
+        response: StoredResponse | None = None,
     ) -> Record:
         """See `Store.advance`."""
         with self._lock:
@@ -58,6 +62,8 @@ class MemoryStore:
                 reason=reason,
             )
             self._rows[payment_id] = row
+            if response is not None:
+                self._responses[payment_id] = response
             return row
 
     async def get(self, payment_id: str) -> Record | None:
@@ -65,10 +71,36 @@ class MemoryStore:
         with self._lock:
             return self._rows.get(payment_id)
 
-    async def take_over(self, *, owner: str, now: float, lease_until: float, limit: int = 100) -> list[Record]:
+    async def response(self, payment_id: str, *, now: float) -> StoredResponse | None:
+        """See `Store.response`."""
+        with self._lock:
+            response = self._responses.get(payment_id)
+            return response if response is not None and response.expires_at > now else None
+
+    async def bind_key(
+        self, key: str, payment_id: str, *, now: float, expires_at: float, instead_of: str | None = None
+    ) -> str:
+        """See `Store.bind_key`."""
+        with self._lock:
+            bound, until = self._keys.get(key, (payment_id, 0.0))
+            if until > now and bound not in (payment_id, instead_of):
+                return bound
+            self._keys[key] = payment_id, expires_at
+            return payment_id
+
+    async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
+        """See `Store.records`."""
+        with self._lock:
+            rows = [row for row in self._rows.values() if not states or row.state in states]
+        return sorted(rows, key=lambda row: (-row.updated_at, row.id))[:limit]
+
+    async def take_over(
+        self, *, owner: str, now: float, lease_until: float, limit: int = 100, payment_id: str | None = None
+    ) -> list[Record]:
         """See `Store.take_over`."""
         with self._lock:
-            orphans = [row for row in self._rows.values() if rules.is_orphaned(row, now)]
+            rows = self._rows.values() if payment_id is None else filter(None, [self._rows.get(payment_id)])
+            orphans = [row for row in rows if rules.is_orphaned(row, now)]
             orphans.sort(key=lambda row: (row.lease_until, row.id))
             taken = [rules.take_over(row, owner=owner, now=now, lease_until=lease_until) for row in orphans[:limit]]
             self._rows.update((row.id, row) for row in taken)
@@ -80,4 +112,6 @@ class MemoryStore:
             disposable = [row.id for row in self._rows.values() if rules.is_disposable(row, now)]
             for payment_id in disposable:
                 del self._rows[payment_id]
+            self._responses = {id_: kept for id_, kept in self._responses.items() if kept.expires_at > now}
+            self._keys = {key: bound for key, bound in self._keys.items() if bound[1] > now}
             return len(disposable)

@@ -42,8 +42,8 @@ class SlowSettler(FakeSettler):
 
 
 async def _settle_all(house: House) -> None:
-    while house.app.gate._at_work:
-        await asyncio.wait(house.app.gate._at_work)
+    while house.app.gate.desk.at_work:
+        await asyncio.wait(house.app.gate.desk.at_work)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

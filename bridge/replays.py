@@ -1,0 +1,123 @@
+"""When the same paid request comes again: what makes it the same, and the answer that it got.
+
+An answer is kept for a while, so that a client whose connection broke gets what it paid for without paying again. Only
+for the same request (method, URL, body) by the same payer, and never for somebody who merely saw the payment: once
+settled, an authorization and its signature stand on the chain for everybody to read, so an x402 credential proves
+nothing any more. What proves it then is what never leaves the client and this server: MPP's challenge, an idempotency
+key, or else that it is the same client (address and user agent) with the same credential, byte for byte.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from bridge.request import PaidRequest
+from bridge.responses import Headers
+from bridge.stores.base import StoredResponse
+from translators.errors import MalformedError
+from translators.payment import ChallengeBinding, Payment, ResourceBinding
+
+__all__ = ["Capture", "bearer_proof", "idempotency_key", "request_fingerprint"]
+
+PAYMENT_IDENTIFIER = "payment-identifier"
+"""x402's extension for idempotency (x402, extensions/payment_identifier)."""
+
+_PAYMENT_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_MAX_KEY = 255
+_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"))
+
+
+def idempotency_key(request: PaidRequest, payment: Payment) -> str | None:
+    """The client's own key for this request: `Idempotency-Key`, or x402's `payment-identifier`; hashed, with the payer.
+
+    Raises `MalformedError` for a key that is too long, or an identifier outside its form.
+    """
+    key = request.header(b"idempotency-key")
+    if key is None and isinstance(payment.binding, ResourceBinding):
+        key = _payment_identifier(payment.binding)
+    if key is None:
+        return None
+    if not 0 < len(key) <= _MAX_KEY:
+        raise MalformedError(f"an idempotency key has 1 to {_MAX_KEY} characters")
+    # With the payer in it, nobody can occupy or probe another client's keys.
+    return _hash("key", payment.authorization.payer, key)
+
+
+def _payment_identifier(binding: ResourceBinding) -> str | None:
+    extension = (binding.extensions or {}).get(PAYMENT_IDENTIFIER)
+    info = extension.get("info") if isinstance(extension, dict) else None
+    identifier = info.get("id") if isinstance(info, dict) else None
+    if identifier is None:
+        return None
+    if not isinstance(identifier, str) or _PAYMENT_IDENTIFIER.fullmatch(identifier) is None:
+        raise MalformedError("the payment identifier is not 16 to 128 letters, digits, hyphens and underscores")
+    return identifier
+
+
+async def request_fingerprint(request: PaidRequest, body_limit: int) -> tuple[str, bool]:
+    """What makes two requests the same, and whether all of it is in there: a body too long to hold up is not."""
+    body = await request.body(body_limit)
+    query: bytes = request.scope.get("query_string", b"")
+    digest = "unread" if body is None else hashlib.sha256(body).hexdigest()
+    fingerprint = _hash("request", request.method, request.url, query.decode("latin-1"), digest)
+    return fingerprint, body is not None
+
+
+def bearer_proof(request: PaidRequest, payment: Payment, token: bytes, key: str | None) -> str:
+    """What the client of a kept answer must show again, besides its payment."""
+    if key is not None:
+        return _hash("by-key", key)
+    if isinstance(payment.binding, ChallengeBinding):
+        return _hash("by-challenge", payment.binding.challenge_id)
+    client = request.scope.get("client") or ("", 0)
+    agent = request.header(b"user-agent") or ""
+    return _hash("by-client", str(client[0]), agent, hashlib.sha256(token).hexdigest())
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class Capture:
+    """Keeps an answer while it is sent, as long as it stays within `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._status: int | None = None
+        self._headers: Headers = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._fits = limit > 0
+
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The answer begins."""
+        self._status = status
+        # Cookies belong to one visit, and may be another one's by the next.
+        self._headers = [(k, v) for k, v in headers if k.lower() not in _HOP_BY_HOP and k.lower() != b"set-cookie"]
+        self._size = sum(len(key) + len(value) for key, value in self._headers)
+
+    def body(self, part: bytes) -> None:
+        """More of it; what no longer fits is let go at once."""
+        self._size += len(part)
+        if self._size > self._limit:
+            self._fits = False
+            self._parts.clear()
+        elif self._fits:
+            self._parts.append(part)
+
+    def miss(self) -> None:
+        """A part of it went by unseen, such as a file that the server sends itself."""
+        self._fits = False
+
+    def response(self, *, fingerprint: str, proof: str, expires_at: float) -> StoredResponse | None:
+        """The whole answer, or None where it was not kept."""
+        if not self._fits or self._status is None:
+            return None
+        return StoredResponse(
+            status=self._status,
+            headers=self._headers,
+            body=b"".join(self._parts),
+            fingerprint=fingerprint,
+            proof=proof,
+            expires_at=expires_at,
+        )
