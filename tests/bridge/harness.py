@@ -48,7 +48,7 @@ class Answer(httpx.Response):
     @property
     def problem(self) -> str:
         """The last segment of the problem's type."""
-        return str(self.json()["type"]).rpartition("/")[2]
+        return str(self.json()["type"]).replace("/", ":").rpartition(":")[2]
 
     @property
     def text_of_everything(self) -> str:
@@ -172,8 +172,8 @@ class House:
         handler: ASGIApp | None = None,
         **settings: Any,
     ) -> None:
-        self.clock = FixedClock()
-        self.settler = FakeSettler()
+        self.clock: Any = settings.get("clock", FixedClock())
+        self.settler: FakeSettler = settings.get("settler", FakeSettler())
         self.runs = 0
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.messages = reply()
@@ -187,6 +187,8 @@ class House:
                     "store": MemoryStore(),
                     "secret_keys": [KEY],
                     "clock": self.clock,
+                    # Nobody waits for another request here, unless a test is about that.
+                    "wait_seconds": 0.0,
                     "sinks": [lambda event, fields: self.told.append((event, fields))],
                 }
                 | settings
