@@ -69,7 +69,6 @@ async def test_v1_and_v2_headers_of_one_payment_are_one_client_hedging() -> None
 @pytest.mark.parametrize("first", PROTOCOLS)
 @pytest.mark.parametrize("second", PROTOCOLS)
 async def test_one_signature_fits_every_envelope_and_pays_once(first: Protocol, second: Protocol) -> None:
-    """The same authorization sent in any two envelopes, one after the other, is one payment and one run of the handler; the
     """One authorization in any two envelopes, one after the other, is one payment and one run of the handler.
 
     The same envelope again gets the same answer.
