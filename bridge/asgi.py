@@ -11,13 +11,14 @@ from typing import Any
 
 from bridge.config import ConfigError, PaymentConfig
 from bridge.gate import Admitted, Free, Gate, Refused, Replayed
+from bridge.health import live, ready
 from bridge.pricing import AnyPrice, Paid
 from bridge.request import PaidRequest
 from bridge.responses import Response, merge_receipt
 from bridge.routes import PaidRoute
 from translators.payment import Payment, Settlement
 
-__all__ = ["SCOPE_KEY", "GateMiddleware", "PaymentMiddleware", "payment_of", "settlement_of"]
+__all__ = ["SCOPE_KEY", "GateMiddleware", "PaymentMiddleware", "payment_of", "send_response", "settlement_of"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -67,7 +68,7 @@ class GateMiddleware:
             case Free():
                 await self.app(scope, request.receive, send)
             case Refused() | Replayed() as answered:
-                await _send_response(send, answered.response, request.method)
+                await send_response(send, answered.response, request.method)
             case Admitted() as admitted:
                 scope[SCOPE_KEY] = admitted
                 await _Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
@@ -120,6 +121,14 @@ class PaymentMiddleware:
         if not self._started:
             # A server or a test client that runs no lifespan.
             await self._start()
+        if scope["type"] == "http" and self.config.health_path is not None:
+            match scope["path"].removeprefix(self.config.health_path):
+                case "/live":
+                    await send_response(send, live(), scope["method"])
+                    return
+                case "/ready":
+                    await send_response(send, await ready(self.gate), scope["method"])
+                    return
         await self._gated(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -278,7 +287,7 @@ class _Delivery:
         refused = await self._admitted.settle_or_refuse()
         if refused is not None:
             self._refused = True
-            await _send_response(self._send, refused.response, self._method)
+            await send_response(self._send, refused.response, self._method)
             raise _Stopped("the answer was replaced: payment was refused")
         self._status = status
         headers = merge_receipt(message.get("headers", ()), self._admitted.receipt(status))
@@ -293,7 +302,8 @@ class _Delivery:
             await self._admitted.delivered(self._status)
 
 
-async def _send_response(send: Send, response: Response, method: str) -> None:
+async def send_response(send: Send, response: Response, method: str) -> None:
+    """Send a whole answer of ours; to HEAD, without its body."""
     body = b"" if method == "HEAD" else response.body
     await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -7,7 +7,29 @@ import click
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Commands, of which some are made only when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them."""
+        return sorted([*super().list_commands(ctx), *_LAZY])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them."""
+        make = _LAZY.get(cmd_name)
+        return make() if make is not None else super().get_command(ctx, cmd_name)
+
+
+def _payments() -> click.Command:
+    from bridge.commands import payments
+
+    return payments()
+
+
+_LAZY = {"payments": _payments}
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="x402-mpp-bridge", prog_name="x402-mpp")
 def main() -> None:
     """Serve one paid route to x402 v1, x402 v2 and MPP clients at once."""

@@ -102,6 +102,9 @@ class PaymentConfig:
     reconcile_seconds: float = 15.0
     """How often payments that nobody works on are looked into, in seconds."""
 
+    health_path: str | None = None
+    """Where `live` and `ready` are answered, such as `/health` for `/health/ready`; free, and None: nowhere."""
+
     bind_body_bytes: int = 64 * 1024
     """MPP challenges are bound to a request body of up to this many bytes, where its content type says that a client
     sends it again unchanged (JSON, forms, text). 0: never."""
@@ -187,6 +190,8 @@ class PaymentConfig:
                 raise ConfigError(f"{name}: give 0 or more, and less than {_YEAR}")
         if not 0 < self.reconcile_seconds < _YEAR:
             raise ConfigError("reconcile_seconds: give more than 0, and less than a year")
+        if self.health_path is not None and (self.health_path[:1] != "/" or self.health_path[-1:] == "/"):
+            raise ConfigError("health_path: begin it with a slash, and do not end it with one")
         if self.bind_body_bytes < 0:
             raise ConfigError("bind_body_bytes: give 0 or more")
 

@@ -10,23 +10,27 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from litestar import Litestar, Request
+from click import Group
+from litestar import Litestar, Request, asgi
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import DefineMiddleware
-from litestar.plugins import InitPlugin, ReceiveRoutePlugin
+from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
 from litestar.routes import ASGIRoute, BaseRoute, HTTPRoute, WebSocketRoute
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from bridge.asgi import GateMiddleware, payment_of, settlement_of
+from bridge.asgi import GateMiddleware, payment_of, send_response, settlement_of
 from bridge.config import PaymentConfig
 from bridge.gate import Gate
+from bridge.health import live, ready
+from bridge.payments import open_store, payments_group
 from bridge.pricing import Paid
 from bridge.request import PaidRequest
 from bridge.routes import PaidRoute, SettlePolicy
+from bridge.settlers.base import Settler
 from translators.payment import Payment, Settlement
 
 __all__ = ["PaymentPlugin"]
@@ -37,7 +41,7 @@ _OPTIONS = ("settle", "recipient", "network", "asset", "protocols")
 _SCHEMA_MODULES = ("litestar.openapi", "litestar._openapi")
 
 
-class PaymentPlugin(InitPlugin, ReceiveRoutePlugin):
+class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
     """Charges for the handlers that carry a `price`.
 
     A handler may ask for `payment: Payment`, which is verified, and for `settlement: Settlement`, which exists only
@@ -54,6 +58,10 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Open the gate with the application, and offer `payment` and `settlement` to its handlers."""
         app_config.lifespan.append(self._lifespan)
+        if self.config.health_path is not None:
+            # Litestar's own handlers, so that its middleware sees them; a price that is inherited is not theirs.
+            paths = [f"{self.config.health_path}/{part}" for part in ("live", "ready")]
+            app_config.route_handlers.append(asgi(paths, price=None, copy_scope=True)(self._health))
         app_config.dependencies.setdefault("payment", Provide(_provide_payment, sync_to_thread=False))
         app_config.dependencies.setdefault("settlement", Provide(_provide_settlement, sync_to_thread=False))
         return app_config
@@ -65,6 +73,23 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin):
             yield
         finally:
             await self.gate.close()
+
+    async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await ready(self.gate) if scope["path"].endswith("/ready") else live()
+        await send_response(send, answer, scope["method"])  # type: ignore[arg-type, typeddict-item]
+
+    def on_cli_init(self, cli: Group) -> None:
+        """Add `litestar payments`, on this application's store and settler."""
+
+        @asynccontextmanager
+        async def settler() -> AsyncIterator[Settler]:
+            await self.gate.settler.start(self.config.offers_to_check())
+            try:
+                yield self.gate.settler
+            finally:
+                await self.gate.settler.close()
+
+        cli.add_command(payments_group(lambda: open_store(self.gate.store), settler))
 
     def receive_route(self, route: BaseRoute) -> None:
         """Price the handlers of a route as it is registered."""

@@ -1,0 +1,49 @@
+"""The stand-alone command's groups: what `litestar` mounts too, on a store and a chain that options name."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import click
+
+from bridge.payments import open_store, payments_group
+from bridge.settlers import settler_from_spec
+from bridge.settlers.base import Settler
+from bridge.stores import store_from_url
+from bridge.stores.base import Store
+
+__all__ = ["payments"]
+
+
+def payments() -> click.Group:
+    """`x402-mpp payments`."""
+    chosen: dict[str, str | None] = {}
+
+    @asynccontextmanager
+    async def store() -> AsyncIterator[Store]:
+        async with open_store(store_from_url(chosen["store"] or "")) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def settler() -> AsyncIterator[Settler]:
+        if chosen["rpc_url"] is None:
+            raise click.UsageError("reconcile asks the chain: say where, with --rpc-url before the command")
+        asked = settler_from_spec("reader", rpc_url=chosen["rpc_url"])
+        await asked.start([])
+        try:
+            yield asked
+        finally:
+            await asked.close()
+
+    group = payments_group(store, settler)
+    group.params = [
+        click.Option(
+            ["--store"],
+            required=True,
+            envvar="X402_MPP_STORE",
+            metavar="URL",
+            help="The journal: sqlite:PATH, postgresql://... or redis://...",
+        ),
+        click.Option(["--rpc-url"], envvar="X402_MPP_RPC_URL", metavar="URL", help="The chain to ask, for reconcile."),
+    ]
+    group.callback = lambda store, rpc_url: chosen.update(store=store, rpc_url=rpc_url)
+    return group
