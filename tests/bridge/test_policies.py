@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from bridge.payers import _receipt, read_402, sign
@@ -449,8 +450,6 @@ async def test_what_is_owed_is_owed_to_a_proven_signature_only(protocol: Protoco
     house.messages = reply()
 
     def with_signature(signature: bytes) -> tuple[str, str]:
-        import msgspec
-
         changed = msgspec.structs.replace(payment.authorization, signature=signature)
         return envelope(msgspec.structs.replace(payment, authorization=changed), asked)
 
@@ -471,8 +470,6 @@ async def test_settled_mpp_payment_is_not_handed_to_an_x402_envelope() -> None:
     challenge = mpp_wire.decode_credential(header[1].removeprefix("Payment ")).challenge
     payload = mpp_wire.decode_payload(mpp_wire.decode_credential(header[1].removeprefix("Payment ")).payload)
     mpp_asked = read_402(await house.visit(), MPP)
-    import msgspec
-
     payment = sign(msgspec.structs.replace(mpp_asked, challenge=challenge), PAYER, house.clock())
     assert payment.authorization.nonce == payload.nonce
     for protocol in (V1, V2):
