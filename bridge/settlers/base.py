@@ -9,7 +9,7 @@ import msgspec
 from bridge.stores.base import Record
 from translators.payment import Offer, Payment, Resource, Settlement
 
-__all__ = ["BeforeBroadcast", "Fate", "Found", "Settler", "SettlerConfigError"]
+__all__ = ["BeforeBroadcast", "Fate", "Found", "Settler", "SettlerConfigError", "settlement_of"]
 
 BeforeBroadcast = Callable[[str], Awaitable[None]]
 """Awaited with the transaction hash, before the transaction is sent, by a settler that signs it itself; with an empty
@@ -45,6 +45,22 @@ class Found(msgspec.Struct, frozen=True):
     """That block's time, in Unix seconds. UNUSED is final when it is not before `validBefore`."""
     transaction: str | None = None
     """For PAID and VOID, the transaction that used or canceled it."""
+
+
+def settlement_of(payment: Payment, transaction: str, settled_at: float) -> Settlement:
+    """The settlement that `transaction` is of `payment`."""
+    authorization = payment.authorization
+    return Settlement(
+        payment_id=payment.id,
+        protocol=payment.protocol,
+        chain_id=payment.chain_id,
+        asset=payment.asset,
+        amount=authorization.value,
+        payer=authorization.payer,
+        recipient=authorization.recipient,
+        transaction=transaction,
+        settled_at=settled_at,
+    )
 
 
 class Settler(TypingProtocol):

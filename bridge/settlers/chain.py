@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
-from bridge.settlers.base import BeforeBroadcast, Fate, Found
-from bridge.settlers.eip3009_calls import moved_money, transfer_call
-from bridge.settlers.fate import explain_refusal, find_fate
-from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_int
+from bridge.settlers.base import BeforeBroadcast, Fate, Found, settlement_of
+from bridge.settlers.chain_reader import ChainReader, nothing_sent, terms_of
+from bridge.settlers.eip3009_calls import moved_money, transfer_call, wallet_transfer_call
+from bridge.settlers.erc6492 import deploy_and_call, is_wrapped, unwrap
+from bridge.settlers.fate import explain_refusal
+from bridge.settlers.node_errors import NodeError, as_int
 from bridge.stores.base import Record
 from translators.checks import is_proven
 from translators.errors import (
@@ -23,105 +25,120 @@ from translators.errors import (
 from translators.payment import Offer, Payment, Resource, Settlement
 
 if TYPE_CHECKING:  # web3 takes a second to import, and a command's `--help` should not
-    from bridge.settlers.node import Node
-    from bridge.settlers.relayer import Relayer
+    from bridge.settlers.relayer import Call, Fees, Relayer
 
 __all__ = ["ChainSettler"]
 
-_NODE_SECONDS: Final = 10.0
-
-_ERC6492_MAGIC: Final = bytes.fromhex("6492" * 16)
-"""The end of a signature that brings along the deployment of its wallet (ERC-6492, section "Signer side")."""
+_SENDINGS: Final = 5
+"""How often a settlement is sent with a nonce of its own, when other users of the key take it over and over."""
 
 
 class ChainSettler:
-    """Settles by sending `transferWithAuthorization` from the account of `private_key` through the node at `rpc_url`.
+    """Settles by sending `transferWithAuthorization` from the account of `private_key` through the chain's nodes.
 
-    `chain_id`, where given, must be the node's. `confirmations` is how many blocks a settlement must have, its own
-    included; `timeout_seconds` is how long it is waited for before its outcome is called unknown, and the node is asked
-    every `poll_seconds`. A settlement that would take more than `max_gas` is refused: a contract wallet decides what
-    its signature check costs the relayer. `lookback_blocks` is how far back a transaction of somebody else's is
-    searched for. `clock` gives Unix seconds.
+    `rpc_url` is one node's URL or several, as a sequence or with commas between; the first that is well is asked, and
+    none may be on another chain than `chain_id`, where given, and the offers. `confirmations` is how many blocks a
+    settlement must have, its own included; `timeout_seconds` is how long it is waited for before its outcome is called
+    unknown, and the node is asked every `poll_seconds`, then less often.
 
-    Contract wallets (EIP-1271) are judged by the token itself, in a call that changes nothing. A wallet that does not
-    exist yet (ERC-6492) is refused.
+    A settlement that no block has taken after `replace_after_seconds` is sent again for a quarter more, in the first
+    one's place (same nonce, same authorization), at most `max_replacements` times and never above `max_fee_per_gas`
+    (wei per unit of gas; None: no limit). Other processes may use the same key.
+
+    Contract wallets (EIP-1271) are judged by the token itself, in a call that changes nothing. A settlement that would
+    take more than `max_gas` is refused: a wallet decides what its signature check costs the relayer. A wallet that does
+    not exist yet (ERC-6492) is made in the transaction that settles its payment, within `max_deploy_gas` in all, or
+    refused with `deploy_wallets=False`. Its payer chooses what is called to make it. That call is made by a contract
+    that lives for this transaction only and owns nothing, with no money, and only after a simulation in which the
+    settlement came about; so what a malicious payer can cost is the gas of one transaction that reverts, and an honest
+    one that of a deployment, which on a dear chain is more than a small price.
+
+    `lookback_blocks` is how far back a transaction of somebody else's is searched for. `clock` gives Unix seconds.
     """
 
     def __init__(
         self,
-        rpc_url: str,
+        rpc_url: str | Sequence[str],
         private_key: str,
         *,
         chain_id: int | None = None,
         confirmations: int = 1,
         timeout_seconds: float = 30.0,
         poll_seconds: float = 0.2,
+        replace_after_seconds: float = 10.0,
+        max_replacements: int = 5,
+        max_fee_per_gas: int | None = None,
         max_gas: int = 1_000_000,
+        deploy_wallets: bool = True,
+        max_deploy_gas: int = 1_500_000,
         lookback_blocks: int = 2_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if confirmations < 1:
-            raise ValueError("confirmations: at least 1, the block that includes the settlement")
-        self._rpc_url = rpc_url
+        self._reader = ChainReader(
+            rpc_url,
+            chain_id=chain_id,
+            confirmations=confirmations,
+            timeout_seconds=timeout_seconds,
+            poll_seconds=poll_seconds,
+            max_gas=max_gas,
+            max_deploy_gas=max_deploy_gas,
+            lookback_blocks=lookback_blocks,
+        )
         self._private_key = private_key
-        self._chain_id = chain_id
-        self._confirmations = confirmations
         self._timeout_seconds = timeout_seconds
         self._poll_seconds = poll_seconds
+        self._replace_after_seconds = replace_after_seconds
+        self._max_replacements = max_replacements
+        self._max_fee_per_gas = max_fee_per_gas
         self._max_gas = max_gas
-        self._lookback_blocks = lookback_blocks
+        self._deploy_wallets = deploy_wallets
+        self._max_deploy_gas = max_deploy_gas
         self._clock = clock
-        self._opened: tuple[Node, Relayer] | None = None
+        self._relayer: Relayer | None = None
 
     def __repr__(self) -> str:
-        """Leave key and URL out: a repr ends up in logs, and a node's URL may hold a key as well."""
-        return f"ChainSettler(chain_id={self._chain_id!r})"
+        """Leave key and URLs out: a repr ends up in logs, and a node's URL may hold a key as well."""
+        return f"ChainSettler(chain_id={self._reader.chain_id!r})"
 
     async def start(self, offers: Sequence[Offer]) -> None:
         """Connect, and check chain, tokens and relayer; raises `SettlerConfigError` naming what is wrong."""
-        from bridge.settlers.chain_checks import check_node, check_relayer, check_token, relayer_account
-        from bridge.settlers.node import Node
+        from bridge.settlers.chain_checks import check_relayer, check_token, relayer_account
         from bridge.settlers.relayer import Relayer
 
         account = relayer_account(self._private_key)
-        node = Node(self._rpc_url, timeout_seconds=min(_NODE_SECONDS, self._timeout_seconds))
+        chain_id = await self._reader.start({offer.asset.chain_id for offer in offers})
+        nodes = self._reader.nodes
         try:
-            chain_id = await check_node(node, self._chain_id, offers)
-            relayer = Relayer(node, account, chain_id)
+            relayer = Relayer(nodes, account, chain_id, max_fee_per_gas=self._max_fee_per_gas)
             for asset in dict.fromkeys(offer.asset for offer in offers):
-                await check_token(node, asset)
-            await check_relayer(node, relayer)
+                await check_token(nodes, asset)
+            await check_relayer(nodes, relayer)
         except BaseException:
-            await node.disconnect()
+            await self._reader.close()
             raise
-        self._chain_id = chain_id
-        self._opened = node, relayer
+        self._relayer = relayer
 
     async def close(self) -> None:
-        """Close the connections to the node."""
-        if self._opened is not None:
-            await self._opened[0].disconnect()
-            self._opened = None
+        """Close the connections to the nodes."""
+        self._relayer = None
+        await self._reader.close()
 
     async def verify(self, payment: Payment, offer: Offer, resource: Resource) -> None:
         """Let the token judge the authorization, in a call that changes nothing.
 
         The one call tells used and canceled nonces, balances, blocked accounts and signatures of every kind apart, in
         the token's own words. Raises `AlreadyUsed`, `InsufficientFunds`, `PaymentExpired`, `VerificationFailed`, or
-        `Unavailable` when it cannot be told.
+        `Unavailable` when it cannot be told, or the relayer could not pay for the settlement.
         """
-        node, relayer = self._running()
-        authorization = payment.authorization
-        if authorization.signature.endswith(_ERC6492_MAGIC):
-            raise VerificationFailed(
-                "a wallet that does not exist on the chain yet cannot pay",
-                reason="invalid_exact_evm_payload_undeployed_smart_wallet",
-            )
-        with _nothing_sent():
+        relayer = self._running()
+        with nothing_sent():
+            # A node that is away is told first, an empty account second, whatever the payment is.
+            await relayer.check_balance()
+            call = await self._call(payment, offer)
             try:
-                await node.call(payment.asset, transfer_call(authorization), sender=relayer.address, gas=self._max_gas)
+                await relayer.nodes.call(call.to, call.data, sender=relayer.address, gas=call.gas)
             except NodeError as error:
-                refused = await explain_refusal(node, error, payment)
+                refused = await explain_refusal(relayer.nodes, error, payment)
                 if isinstance(refused, SettlementFailed):
                     raise VerificationFailed(refused.detail) from None
                 raise refused from None
@@ -133,83 +150,117 @@ class ChainSettler:
 
         Anybody who sees an authorization may send it, and a settlement may be asked for again after its outcome was
         unknown. So where the token refuses, the chain is asked who was paid: money that did reach the recipient is
-        settled, in whichever transaction.
+        settled, in whichever transaction. For the same reason it may be sent anew when another transaction of the
+        relayer's took its nonce: the token takes an authorization once.
         """
-        node, relayer = self._running()
-        data = transfer_call(payment.authorization)
-        with _nothing_sent():
-            call = {"from": relayer.address, "to": payment.asset, "data": "0x" + data.hex(), "gas": hex(self._max_gas)}
+        from bridge.settlers.delivery import Displaced, Patience, deliver
+        from bridge.settlers.relayer import Sent
+
+        relayer = self._running()
+        patience = Patience(
+            self._reader.confirmations, self._poll_seconds, self._replace_after_seconds, self._max_replacements
+        )
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        displaced_at = 0
+        for _ in range(_SENDINGS):
             try:
-                # Runs the call as `eth_call` does, refusals included, and says what it costs.
-                gas = as_int(await node.ask("eth_estimateGas", call))
-            except NodeError as error:
-                refused = await explain_refusal(node, error, payment)
-                if isinstance(refused, Unavailable):
-                    raise refused from None
-                return await self._settled_elsewhere(payment, refused, before_broadcast)
-            fees = await relayer.fees()
-        # A quarter more: the state it runs on is not the state it was tried on.
-        transaction = await relayer.send(
-            payment.asset, data, gas=gas + gas // 4, fees=fees, before_broadcast=before_broadcast
-        )
-        receipt = await relayer.receipt(
-            transaction,
-            confirmations=self._confirmations,
-            timeout_seconds=self._timeout_seconds,
-            poll_seconds=self._poll_seconds,
-        )
-        if receipt.get("status") == "0x1":
-            if not moved_money(receipt["logs"], **_terms(payment)):
-                raise OutcomeUnknown("the token took the authorization and does not report the transfer")
-            return self._settlement(payment, transaction)
-        failed = SettlementFailed("the token reverted the settlement")
-        return await self._settled_elsewhere(payment, failed, None, at_least=as_int(receipt.get("blockNumber")))
+                try:
+                    call, fees = await self._prepare(payment, offer)
+                except Unavailable:
+                    raise
+                except PaymentError as refused:
+                    return await self._settled_elsewhere(payment, refused, before_broadcast, at_least=displaced_at)
+                sent = Sent(call, fees)
+                await relayer.send(sent, before_broadcast)
+            except Unavailable as error:
+                if not displaced_at or isinstance(error, OutcomeUnknown):
+                    raise
+                # Something was sent before. It can do nothing any more, by the word of a node that is gone now.
+                raise OutcomeUnknown("the settlement was displaced, and the chain's node does not answer") from None
+            try:
+                mined = await deliver(relayer, sent, before_broadcast, patience, deadline)
+            except Displaced as displaced:
+                displaced_at = displaced.block
+                continue
+            if mined.receipt.get("status") == "0x1":
+                if not moved_money(mined.receipt["logs"], **terms_of(payment)):
+                    raise OutcomeUnknown("the token took the authorization and does not report the transfer")
+                return settlement_of(payment, mined.transaction, self._clock())
+            failed = SettlementFailed("the token reverted the settlement")
+            block = as_int(mined.receipt.get("blockNumber"))
+            return await self._settled_elsewhere(payment, failed, None, at_least=block)
+        raise OutcomeUnknown("the relayer's account is in use elsewhere, and its transactions are displaced")
 
     async def find(self, record: Record) -> Found | None:
         """What the chain says of a journal's row, with as many confirmations as a settlement needs.
 
-        Reads only. Raises `Unavailable`.
+        None for a row of another chain. Reads only. Raises `Unavailable`.
         """
-        return await self.find_settlement(
-            asset=record.asset,
-            payer=record.payer,
-            nonce=record.nonce,
-            recipient=record.recipient,
-            value=record.value,
-        )
-
-    async def check_signature(self, payment: Payment, offer: Offer) -> None:
-        """Prove that the payer signed, by his key or by his wallet's word; raises as `Settler.check_signature` says."""
-        if not is_proven(payment, offer):
-            raise Unavailable("a contract wallet's signature cannot be judged")
-
-    async def ping(self) -> None:
-        """Ask for the relayer's balance; raises `Unavailable` when there is none, or no answer."""
-        node, relayer = self._running()
-        with _nothing_sent():
-            if not await node.quantity("eth_getBalance", relayer.address, "latest"):
-                raise Unavailable("the relayer's account cannot pay for gas")
+        return await self._reader.find(record)
 
     async def find_settlement(
         self, *, asset: str, payer: str, nonce: str, recipient: str, value: int, from_block: int | None = None
     ) -> Found:
-        """What the chain says of an authorization, with as many confirmations as a settlement needs.
+        """What the chain says of an authorization; see `ChainReader.find_settlement`. Raises `Unavailable`."""
+        return await self._reader.find_settlement(
+            asset=asset, payer=payer, nonce=nonce, recipient=recipient, value=value, from_block=from_block
+        )
 
-        Reads only. `value` is in atomic units; logs are searched from `from_block`, by default `lookback_blocks` back.
-        Raises `Unavailable`.
+    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+        """Prove that the payer signed, by his key or by his wallet's word; raises as `Settler.check_signature` says."""
+        await self._reader.check_signature(payment, offer)
+
+    async def ping(self) -> None:
+        """Whether a node answers and the relayer can pay for gas; raises `Unavailable` where not."""
+        relayer = self._running()
+        with nothing_sent():
+            await relayer.nodes.quantity("eth_blockNumber")
+            await relayer.check_balance()
+
+    async def _prepare(self, payment: Payment, offer: Offer) -> "tuple[Call, Fees]":
+        """The transaction to be sent and what to pay for it; nothing is sent yet.
+
+        Raises the payment's error where the token refuses it, and `Unavailable`.
         """
-        with _nothing_sent():
-            return await find_fate(
-                self._running()[0],
-                asset=asset,
-                payer=payer,
-                nonce=nonce,
-                recipient=recipient,
-                value=value,
-                from_block=from_block,
-                lookback=self._lookback_blocks,
-                confirmations=self._confirmations,
+        relayer = self._running()
+        with nothing_sent():
+            call = await self._call(payment, offer)
+            asked = {"from": relayer.address, "data": "0x" + call.data.hex(), "gas": hex(call.gas)}
+            try:
+                # Runs the call as `eth_call` does, refusals included, and says what it costs.
+                needed = await relayer.nodes.quantity(
+                    "eth_estimateGas", asked if call.to is None else asked | {"to": call.to}
+                )
+            except NodeError as error:
+                raise await explain_refusal(relayer.nodes, error, payment) from None
+            # A quarter more: the state it runs on is not the state it was tried on.
+            call = call._replace(gas=needed + needed // 4)
+            await relayer.check_balance(call.gas)
+            return call, await relayer.fees()
+
+    async def _call(self, payment: Payment, offer: Offer) -> "Call":
+        """How this payment is settled, with the most gas that it may take.
+
+        Raises `VerificationFailed`, `NodeError` or `NodeUnreachable`.
+        """
+        from bridge.settlers.relayer import Call
+
+        authorization = payment.authorization
+        if is_proven(payment, offer):
+            return Call(payment.asset, transfer_call(authorization), self._max_gas)
+        if not is_wrapped(authorization.signature):
+            data = wallet_transfer_call(authorization, authorization.signature)
+            return Call(payment.asset, data, self._max_gas)
+        wrapped = unwrap(authorization.signature)
+        data = wallet_transfer_call(authorization, wrapped.signature)
+        if await self._reader.has_code(authorization.payer):
+            return Call(payment.asset, data, self._max_gas)
+        if not self._deploy_wallets:
+            raise VerificationFailed(
+                "a wallet that does not exist on the chain yet cannot pay",
+                reason="invalid_exact_evm_payload_undeployed_smart_wallet",
             )
+        return Call(None, deploy_and_call(wrapped, authorization.payer, payment.asset, data), self._max_deploy_gas)
 
     async def _settled_elsewhere(
         self,
@@ -224,10 +275,9 @@ class ChainSettler:
         `at_least` is a block that the chain's answer must have seen. `before_broadcast` is for a payment of which
         nothing was recorded yet: it is settling from here on, whoever sent it.
         """
-        try:
-            found: Found | None = await self._fate(payment, at_least, used=isinstance(otherwise, AlreadyUsed))
-        except (Unavailable, TimeoutError):
-            found = None
+        found: Found | None = None
+        with suppress(Unavailable, TimeoutError):
+            found = await self._reader.fate_of(payment, at_least=at_least, used=isinstance(otherwise, AlreadyUsed))
         if found is not None and found.fate in (Fate.UNUSED, Fate.VOID):
             raise otherwise
         transaction = found.transaction if found is not None else None
@@ -235,52 +285,9 @@ class ChainSettler:
             await before_broadcast(transaction or "")
         if transaction is None:
             raise OutcomeUnknown("the authorization may have been used, and the chain does not say by whom")
-        return self._settlement(payment, transaction)
+        return settlement_of(payment, transaction, self._clock())
 
-    async def _fate(self, payment: Payment, at_least: int, *, used: bool) -> Found:
-        """What became of the authorization, asked again while the answer is older than what is known already."""
-        async with asyncio.timeout(self._timeout_seconds):
-            while True:
-                found = await self.find_settlement(**_terms(payment))
-                if found.fate is not Fate.UNUSED or (found.block >= at_least and not used):
-                    return found
-                await asyncio.sleep(self._poll_seconds)
-
-    def _settlement(self, payment: Payment, transaction: str) -> Settlement:
-        authorization = payment.authorization
-        return Settlement(
-            payment_id=payment.id,
-            protocol=payment.protocol,
-            chain_id=payment.chain_id,
-            asset=payment.asset,
-            amount=authorization.value,
-            payer=authorization.payer,
-            recipient=authorization.recipient,
-            transaction=transaction,
-            settled_at=self._clock(),
-        )
-
-    def _running(self) -> "tuple[Node, Relayer]":
-        if self._opened is None:
+    def _running(self) -> "Relayer":
+        if self._relayer is None:
             raise RuntimeError("the settler was not started")
-        return self._opened
-
-
-def _terms(payment: Payment) -> dict[str, Any]:
-    authorization = payment.authorization
-    return {
-        "asset": payment.asset,
-        "payer": authorization.payer,
-        "nonce": authorization.nonce,
-        "recipient": authorization.recipient,
-        "value": authorization.value,
-    }
-
-
-@contextmanager
-def _nothing_sent() -> Iterator[None]:
-    """Before anything is sent, a node that does not answer costs nobody anything."""
-    try:
-        yield
-    except (NodeError, NodeUnreachable):
-        raise Unavailable("the chain's node does not answer") from None
+        return self._relayer

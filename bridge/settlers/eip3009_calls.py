@@ -28,10 +28,12 @@ __all__ = [
     "authorization_state_call",
     "balance_call",
     "moved_money",
+    "plain_signature",
     "read_string",
     "refusal",
     "revert_reason",
     "transfer_call",
+    "wallet_transfer_call",
 ]
 
 _FIELDS: Final = b"address,address,uint256,uint256,uint256,bytes32"
@@ -52,26 +54,30 @@ _ERROR_STRING: Final = keccak256(b"Error(string)")[:4]
 
 
 def transfer_call(authorization: Authorization) -> bytes:
-    """The calldata that settles `authorization`.
+    """The calldata that settles `authorization`, signed by the payer's own key.
 
-    65 bytes go as v, r and s, which every EIP-3009 token takes; any other length goes as `bytes`, which those tokens
-    take that know contract wallets (FiatToken from v2.2 on).
+    65 bytes go as v, r and s, which every EIP-3009 token takes; any other length goes as `bytes`.
     """
-    words = (
-        _word(authorization.payer)
-        + _word(authorization.recipient)
-        + authorization.value.to_bytes(32, "big")
-        + authorization.valid_after.to_bytes(32, "big")
-        + authorization.valid_before.to_bytes(32, "big")
-        + bytes.fromhex(authorization.nonce[2:])
-    )
-    signature = authorization.signature
+    signature = plain_signature(authorization.signature)
     if len(signature) == EOA_SIGNATURE_BYTES:
-        # Some signers write the recovery id alone (0 or 1), and tokens want 27 or 28.
-        v = signature[64] + 27 if signature[64] < 27 else signature[64]
-        return _TRANSFER_VRS + words + v.to_bytes(32, "big") + signature[:64]
+        return _TRANSFER_VRS + _terms(authorization) + signature[64].to_bytes(32, "big") + signature[:64]
+    return wallet_transfer_call(authorization, signature)
+
+
+def wallet_transfer_call(authorization: Authorization, signature: bytes) -> bytes:
+    """The calldata that settles `authorization` by a contract wallet's `signature`, every byte as it came.
+
+    Those tokens take it that know contract wallets (FiatToken from v2.2 on).
+    """
     offset, length = (7 * 32).to_bytes(32, "big"), len(signature).to_bytes(32, "big")
-    return _TRANSFER_BYTES + words + offset + length + signature + bytes(-len(signature) % 32)
+    return _TRANSFER_BYTES + _terms(authorization) + offset + length + signature + bytes(-len(signature) % 32)
+
+
+def plain_signature(signature: bytes) -> bytes:
+    """A key's 65 bytes with v as 27 or 28, as tokens want it: some signers write the recovery id alone (0 or 1)."""
+    if len(signature) == EOA_SIGNATURE_BYTES and signature[64] in (0, 1):
+        return signature[:64] + bytes((signature[64] + 27,))
+    return signature
 
 
 def authorization_state_call(payer: str, nonce: str) -> bytes:
@@ -184,6 +190,17 @@ def moved_money(
 
 def _topics(log: Mapping[str, Any]) -> list[str]:
     return [str(topic).lower() for topic in log["topics"]]
+
+
+def _terms(authorization: Authorization) -> bytes:
+    return (
+        _word(authorization.payer)
+        + _word(authorization.recipient)
+        + authorization.value.to_bytes(32, "big")
+        + authorization.valid_after.to_bytes(32, "big")
+        + authorization.valid_before.to_bytes(32, "big")
+        + bytes.fromhex(authorization.nonce[2:])
+    )
 
 
 def _word(address: str) -> bytes:

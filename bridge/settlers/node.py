@@ -10,15 +10,17 @@ Imports web3, which takes a second: import this module late.
 from typing import Any, Final, cast
 
 import aiohttp
-from web3.providers.async_base import AsyncJSONBaseProvider
-from web3.types import RPCEndpoint, RPCResponse
 
-from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_int
+from bridge.settlers.ethereum import AsyncJSONBaseProvider, RPCEndpoint, RPCResponse
+from bridge.settlers.node_errors import NodeError, NodeUnreachable
 
 __all__ = ["Node"]
 
 _NOT_PROCESSED: Final = frozenset({401, 403, 404, 405, 413, 415, 429})
 """Statuses by which whatever stands before a node refuses a request without passing it on."""
+
+_MAX_ANSWER: Final = 8 * 1024 * 1024
+"""The longest answer that is read, in bytes: a contract that is asked something decides how long its answer is."""
 
 _CONNECT_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 15.0  # shorter than any server's own, so that a connection is seldom closed under a request
@@ -49,15 +51,17 @@ class Node(AsyncJSONBaseProvider):
             async with self._session.post(
                 self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as answer:
-                status, content = answer.status, await answer.read()
+                status, content = answer.status, await _read(answer.content)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             # The exceptions' own texts name the URL.
             raise NodeUnreachable(type(error).__name__, maybe_sent=False) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NodeUnreachable(type(error).__name__, maybe_sent=True) from None
+        if content is None:
+            raise NodeUnreachable("an answer without end", maybe_sent=True)
         try:
             response: Any = self.decode_rpc_response(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             response = None
         # Some nodes send a refusal of their own with a status of 400 or 500, and it is as good as with 200.
         if not isinstance(response, dict) or not ("result" in response or "error" in response):
@@ -75,21 +79,6 @@ class Node(AsyncJSONBaseProvider):
         code, message = error.get("code"), error.get("message")
         raise NodeError(code if isinstance(code, int) else 0, str(message), error.get("data"))
 
-    async def quantity(self, method: str, *params: Any) -> int:
-        """The result of a call that answers a number."""
-        return as_int(await self.ask(method, *params))
-
-    async def call(
-        self, to: str, data: bytes, *, sender: str | None = None, gas: int | None = None, block: str = "latest"
-    ) -> bytes:
-        """What `eth_call` returns, within `gas`; `block` is a tag or a number in hex."""
-        request = {"to": to, "data": "0x" + data.hex()}
-        if sender is not None:
-            request["from"] = sender
-        if gas is not None:
-            request["gas"] = hex(gas)
-        return _as_bytes(await self.ask("eth_call", request, block))
-
     async def disconnect(self) -> None:
         """Close the connections."""
         if self._session is not None:
@@ -97,9 +86,11 @@ class Node(AsyncJSONBaseProvider):
             self._session = None
 
 
-def _as_bytes(value: Any) -> bytes:
-    """JSON-RPC data. Raises `NodeUnreachable` for anything else."""
-    try:
-        return bytes.fromhex(value.removeprefix("0x"))
-    except (AttributeError, TypeError, ValueError):
-        raise NodeUnreachable("not data", maybe_sent=True) from None
+async def _read(stream: aiohttp.StreamReader) -> bytes | None:
+    """The whole answer; None where it is too long."""
+    content = bytearray()
+    async for chunk in stream.iter_any():
+        content += chunk
+        if len(content) > _MAX_ANSWER:
+            return None
+    return bytes(content)

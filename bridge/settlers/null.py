@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from bridge.settlers.base import BeforeBroadcast, Found
+from bridge.settlers.base import BeforeBroadcast, Found, settlement_of
 from bridge.stores.base import Record
 from translators.checks import is_proven
 from translators.errors import Unavailable
@@ -36,18 +36,7 @@ class NullSettler:
     ) -> Settlement:
         """Pretend: the settlement's transaction is empty."""
         await before_broadcast("")
-        authorization = payment.authorization
-        return Settlement(
-            payment_id=payment.id,
-            protocol=payment.protocol,
-            chain_id=payment.chain_id,
-            asset=payment.asset,
-            amount=authorization.value,
-            payer=authorization.payer,
-            recipient=authorization.recipient,
-            transaction="",
-            settled_at=self._clock(),
-        )
+        return settlement_of(payment, "", self._clock())
 
     async def find(self, record: Record) -> Found | None:
         """None: there is no chain to ask."""

@@ -7,6 +7,8 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from bridge.stores.base import Record
+from translators.lifecycle import State
 from translators.networks import KNOWN_TOKENS
 from translators.payment import (
     Asset,
@@ -88,6 +90,31 @@ def a_payment(
     if protocol is Protocol.MPP:
         binding = ChallengeBinding("a-challenge-id", "api.example.com")
     return Payment(protocol, USDC.chain_id, USDC.address, authorization, binding)
+
+
+def a_record(payment: Payment, **fields: Any) -> Record:
+    """The journal's row of a payment that somebody began to settle."""
+    authorization = payment.authorization
+    values: dict[str, Any] = {
+        "id": payment.id,
+        "state": State.SETTLING,
+        "protocol": payment.protocol,
+        "route": "GET /report",
+        "correlation_id": "a-correlation-id",
+        "chain_id": payment.chain_id,
+        "asset": payment.asset,
+        "payer": authorization.payer,
+        "recipient": authorization.recipient,
+        "value": authorization.value,
+        "nonce": authorization.nonce,
+        "valid_after": authorization.valid_after,
+        "valid_before": authorization.valid_before,
+        "owner": "somebody",
+        "lease_until": 0.0,
+        "created_at": time.time(),
+        "updated_at": time.time(),
+    }
+    return Record(**(values | fields))
 
 
 class Recorder:

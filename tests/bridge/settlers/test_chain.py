@@ -2,12 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
+import structlog
 from eth_account import Account
 
 from bridge.settlers.base import Fate, SettlerConfigError
@@ -22,60 +20,13 @@ from translators.errors import (
     Unavailable,
     VerificationFailed,
 )
-from translators.payment import Asset, Offer, Payment
+from translators.payment import Asset, Offer
 
 from .payments import OFFER, PAYER, POOR, PRICE, RECIPIENT, RELAYER, RESOURCE, RIVAL, USDC, Recorder, a_payment
 from .proxy import Drop, Forward, RpcError, Status, proxy
+from .rpc import ask, balance, running, send, settle, terms, used
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def running(rpc_url: str, key: Any = RELAYER, **options: Any) -> AsyncIterator[ChainSettler]:
-    settler = ChainSettler(rpc_url, key.key.hex(), **{"poll_seconds": 0.02, **options})
-    await settler.start([OFFER])
-    try:
-        yield settler
-    finally:
-        await settler.close()
-
-
-async def ask(rpc_url: str, method: str, *params: Any) -> Any:
-    async with httpx.AsyncClient() as client:
-        answer = await client.post(rpc_url, json={"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-    return answer.json()["result"]
-
-
-async def balance(rpc_url: str, address: str) -> int:
-    data = "0x70a08231" + address[2:].lower().rjust(64, "0")
-    return int(await ask(rpc_url, "eth_call", {"to": USDC.address, "data": data}, "latest"), 16)
-
-
-async def send(rpc_url: str, to: str, data: bytes, key: Any = RIVAL) -> str:
-    """Send a transaction from another account than the settler's; its hash."""
-    signed = key.sign_transaction(
-        {
-            "type": 2,
-            "chainId": 84532,
-            "nonce": int(await ask(rpc_url, "eth_getTransactionCount", key.address, "pending"), 16),
-            "to": to and bytes.fromhex(to[2:]),
-            "value": 0,
-            "data": data,
-            "gas": 2_000_000,
-            "maxFeePerGas": 10**10,
-            "maxPriorityFeePerGas": 1,
-        }
-    )
-    return str(await ask(rpc_url, "eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()))
-
-
-async def settle(settler: ChainSettler, payment: Payment) -> Any:
-    return await settler.settle(payment, OFFER, RESOURCE, Recorder())
-
-
-async def used(rpc_url: str, payment: Payment) -> bool:
-    data = "0xe94a0102" + payment.authorization.payer[2:].rjust(64, "0") + payment.authorization.nonce[2:]
-    return bool(int(await ask(rpc_url, "eth_call", {"to": USDC.address, "data": data}, "latest"), 16))
 
 
 async def test_settled(rpc_url: str) -> None:
@@ -134,7 +85,7 @@ async def test_verify_refuses(rpc_url: str) -> None:
             (
                 a_payment(signature=lambda signed: signed + bytes.fromhex("6492" * 16)),
                 VerificationFailed,
-                "invalid_exact_evm_payload_undeployed_smart_wallet",
+                "invalid_exact_evm_payload_signature",
             ),
         ]
         for payment, kind, reason in cases:
@@ -237,17 +188,6 @@ async def test_reverted_for_another_reason(rpc_url: str) -> None:
         assert not await used(rpc_url, payment)
 
 
-def terms(payment: Payment) -> dict[str, Any]:
-    authorization = payment.authorization
-    return {
-        "asset": payment.asset,
-        "payer": authorization.payer,
-        "nonce": authorization.nonce,
-        "recipient": authorization.recipient,
-        "value": authorization.value,
-    }
-
-
 async def test_find_settlement(rpc_url: str) -> None:
     """The chain alone tells what became of an authorization, and as of when."""
     payment = a_payment()
@@ -324,60 +264,6 @@ async def test_confirmations(rpc_url: str) -> None:
         assert int(await ask(rpc_url, "eth_blockNumber"), 16) >= mined + 1
 
 
-WALLET_SOURCE = """
-OWNER: immutable(address)
-
-@deploy
-def __init__(owner: address):
-    OWNER = owner
-
-@external
-@view
-def isValidSignature(digest: bytes32, signature: Bytes[300]) -> bytes4:
-    if len(signature) != 66:
-        return 0xffffffff
-    r: uint256 = extract32(signature, 1, output_type=uint256)
-    s: uint256 = extract32(signature, 33, output_type=uint256)
-    v: uint256 = convert(slice(signature, 65, 1), uint256)
-    if ecrecover(digest, v, r, s) == OWNER:
-        return 0x1626ba7e
-    return 0xffffffff
-"""
-
-
-async def deploy(rpc_url: str, bytecode: bytes) -> str:
-    hash_ = await send(rpc_url, "", bytecode)
-    return str((await ask(rpc_url, "eth_getTransactionReceipt", hash_))["contractAddress"])
-
-
-async def test_contract_wallet(rpc_url: str) -> None:
-    """EIP-1271: a wallet's own form of signature is judged by the wallet, and settled."""
-    vyper = pytest.importorskip("vyper")
-    code = bytes.fromhex(vyper.compile_code(WALLET_SOURCE, output_formats=["bytecode"])["bytecode"][2:])
-    wallet = await deploy(rpc_url, code + bytes(12) + bytes.fromhex(PAYER.address[2:]))
-    await send(rpc_url, USDC.address, bytes.fromhex("40c10f19" + "00" * 12 + wallet[2:] + f"{PRICE:064x}"))
-    good = a_payment(payer=wallet, signature=lambda signed: b"\1" + signed)
-    forged = a_payment(payer=wallet, key=POOR, signature=lambda signed: b"\1" + signed)
-    async with running(rpc_url) as settler:
-        with pytest.raises(VerificationFailed):
-            await settler.verify(forged, OFFER, RESOURCE)
-        await settler.verify(good, OFFER, RESOURCE)
-        await settle(settler, good)
-    assert await balance(rpc_url, wallet) == 0
-
-
-async def test_wallet_that_burns_gas(rpc_url: str) -> None:
-    """A wallet cannot make the relayer pay for a signature check without end."""
-    # Its code is an endless loop: JUMPDEST PUSH0 JUMP.
-    wallet = await deploy(rpc_url, bytes.fromhex("625b5f56" + "5f52" + "6003601df3"))
-    payment = a_payment(payer=wallet, signature=lambda signed: b"\1" + signed)
-    async with running(rpc_url) as settler:
-        with pytest.raises(VerificationFailed):
-            await settler.verify(payment, OFFER, RESOURCE)
-        with pytest.raises((SettlementFailed, VerificationFailed)):
-            await settle(settler, payment)
-
-
 async def problem(settler: ChainSettler, *offers: Offer) -> str:
     with pytest.raises(SettlerConfigError) as caught:
         await settler.start(offers or [OFFER])
@@ -386,7 +272,7 @@ async def problem(settler: ChainSettler, *offers: Offer) -> str:
 
 async def test_start_refuses(rpc_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong chain, token, domain, key or an empty relayer stops the start, and says which."""
-    monkeypatch.setattr("bridge.settlers.chain_checks._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("bridge.settlers.nodes._PAUSE_SECONDS", 0.01)
     key = RELAYER.key.hex()
     base = Offer(Asset(8453, USDC.address, 6, "USDC", "2"), PRICE, RECIPIENT)
     assert "on chain 84532" in await problem(ChainSettler(rpc_url, key), base)
@@ -420,12 +306,22 @@ async def test_relayer_without_gas(rpc_url: str) -> None:
         }
     )
     await ask(rpc_url, "eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex())
-    async with running(rpc_url, dry) as settler:
-        await settler.verify(payment, OFFER, RESOURCE)
-        with pytest.raises(Unavailable, match="gas") as caught:
-            await settle(settler, payment)
-        assert type(caught.value) is Unavailable
-        assert not await used(rpc_url, payment)
+    with structlog.testing.capture_logs() as logs:
+        async with running(rpc_url, dry) as settler:
+            recorder = Recorder()
+            for call in (
+                settler.ping(),
+                settler.verify(payment, OFFER, RESOURCE),
+                settler.settle(payment, OFFER, RESOURCE, recorder),
+            ):
+                with pytest.raises(Unavailable, match="gas") as caught:
+                    await call
+                assert type(caught.value) is Unavailable
+            assert recorder.told == []
+            assert not await used(rpc_url, payment)
+    # Once, for whoever watches the logs: which account, what it has and what a settlement wants.
+    logged = [entry for entry in logs if entry["event"] == "settler.no_gas"]
+    assert [(entry["relayer"], entry["balance"]) for entry in logged] == [(dry.address.lower(), "1")]
 
 
 async def test_node_that_is_gone(rpc_url: str) -> None:
@@ -606,7 +502,7 @@ async def test_nothing_secret_is_told(rpc_url: str, caplog: pytest.LogCaptureFix
     secrets = [RELAYER.key.hex(), payment.authorization.signature.hex(), "api-key-in-the-path"]
     url = rpc_url + "/api-key-in-the-path"
     async with running(url) as settler:
-        told = [repr(settler), repr(vars(settler)["_opened"])]
+        told = [repr(settler), repr(vars(settler)["_reader"].nodes), repr(vars(settler)["_relayer"])]
         await settle(settler, payment)
     with pytest.raises(SettlerConfigError) as caught:
         await ChainSettler("http://127.0.0.1:1/api-key-in-the-path", RELAYER.key.hex()).start([OFFER])
