@@ -2,11 +2,14 @@
 
 import os
 import sqlite3
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from bridge.stores import rules
-from bridge.stores.base import Claim, Record
+from bridge.stores.base import Claim, Record, StoredResponse
 from bridge.stores.sqlite_file import open_database
 from bridge.stores.sqlite_thread import SQLiteThread
 from translators.errors import Unavailable
@@ -24,7 +27,7 @@ _PUT = f"INSERT OR REPLACE INTO payments ({_COLUMNS}) VALUES ({', '.join('?' * 1
 _TAKE_OVER = f"""
     UPDATE payments SET owner = :owner, lease_until = :lease_until, updated_at = :now WHERE id IN (
         SELECT id FROM payments WHERE state IN (:open_0, :open_1) AND lease_until <= :now
-        ORDER BY lease_until, id LIMIT :limit
+        AND (:payment_id IS NULL OR id = :payment_id) ORDER BY lease_until, id LIMIT :limit
     ) RETURNING {_COLUMNS}"""  # noqa: S608
 _PURGE = """
     DELETE FROM payments WHERE id IN (
@@ -32,6 +35,15 @@ _PURGE = """
         AND (+state IN (:finished_0, :finished_1) OR (+state = :claimed AND lease_until <= :now)) LIMIT :limit
     )"""
 # +state keeps SQLite from going by state: it would look at every delivered payment that is not yet expired.
+
+_RECORDS = f"SELECT {_COLUMNS} FROM payments %s ORDER BY updated_at DESC, id LIMIT ?"  # noqa: S608
+_KEEP = "INSERT OR REPLACE INTO responses (payment_id, response, expires_at) VALUES (?, ?, ?)"
+_KEPT = "SELECT response FROM responses WHERE payment_id = ? AND expires_at > ?"
+_BIND = """
+    INSERT INTO idempotency_keys (key, bound_to, expires_at) VALUES (:key, :to, :expires_at)
+    ON CONFLICT (key) DO UPDATE SET bound_to = excluded.bound_to, expires_at = excluded.expires_at
+    WHERE expires_at <= :now OR bound_to IN (excluded.bound_to, :instead_of)"""
+_BOUND = "SELECT bound_to FROM idempotency_keys WHERE key = ?"
 
 _STATES = {
     "claimed": State.CLAIMED.value,
@@ -98,6 +110,7 @@ class SQLiteStore:
         lease_until: float | None = None,
         transaction: str | None = None,
         reason: str | None = None,
+        response: StoredResponse | None = None,
     ) -> Record:
         """See `Store.advance`."""
 
@@ -112,6 +125,9 @@ class SQLiteStore:
                 reason=reason,
             )
             connection.execute(_PUT, _to_row(row))
+            if response is not None:
+                kept = msgspec.msgpack.encode(response)
+                connection.execute(_KEEP, (payment_id, kept, response.expires_at))
             return row
 
         return await self._opened().run(operation, writes=True)
@@ -120,14 +136,39 @@ class SQLiteStore:
         """See `Store.get`."""
         return await self._opened().run(partial(_get, payment_id), writes=False)
 
-    async def take_over(self, *, owner: str, now: float, lease_until: float, limit: int = 100) -> list[Record]:
+    async def response(self, payment_id: str, *, now: float) -> StoredResponse | None:
+        """See `Store.response`."""
+        return await self._opened().run(partial(_kept, payment_id, now), writes=False)
+
+    async def bind_key(
+        self, key: str, payment_id: str, *, now: float, expires_at: float, instead_of: str | None = None
+    ) -> str:
+        """See `Store.bind_key`."""
+        parameters = {"key": key, "to": payment_id, "now": now, "expires_at": expires_at, "instead_of": instead_of}
+        return await self._opened().run(partial(_bind, parameters), writes=True)
+
+    async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
+        """See `Store.records`."""
+        return await self._opened().run(partial(_records, [state.value for state in states], limit), writes=False)
+
+    async def take_over(
+        self, *, owner: str, now: float, lease_until: float, limit: int = 100, payment_id: str | None = None
+    ) -> list[Record]:
         """See `Store.take_over`."""
-        parameters = {**_STATES, "owner": owner, "now": now, "lease_until": lease_until, "limit": limit}
+        parameters = {
+            **_STATES,
+            "owner": owner,
+            "now": now,
+            "lease_until": lease_until,
+            "limit": limit,
+            "payment_id": payment_id,
+        }
         return await self._opened().run(partial(_take_over, parameters), writes=True)
 
     async def purge(self, *, now: float) -> int:
         """See `Store.purge`."""
         parameters = {**_STATES, "now": now, "limit": _PURGED_AT_ONCE}
+        await self._opened().run(partial(_purge_kept, now), writes=True)
         purged = 0
         while True:
             count = await self._opened().run(partial(_purge, parameters), writes=True)
@@ -155,6 +196,27 @@ def _claim(record: Record, now: float, connection: sqlite3.Connection) -> Claim:
 
 def _take_over(parameters: dict[str, Any], connection: sqlite3.Connection) -> list[Record]:
     return [_from_row(row) for row in connection.execute(_TAKE_OVER, parameters).fetchall()]
+
+
+def _kept(payment_id: str, now: float, connection: sqlite3.Connection) -> StoredResponse | None:
+    row = connection.execute(_KEPT, (payment_id, now)).fetchone()
+    return None if row is None else msgspec.msgpack.decode(row[0], type=StoredResponse)
+
+
+def _bind(parameters: dict[str, Any], connection: sqlite3.Connection) -> str:
+    connection.execute(_BIND, parameters)
+    bound: str = connection.execute(_BOUND, (parameters["key"],)).fetchone()[0]
+    return bound
+
+
+def _records(states: list[str], limit: int, connection: sqlite3.Connection) -> list[Record]:
+    where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
+    return [_from_row(row) for row in connection.execute(_RECORDS % where, (*states, limit)).fetchall()]
+
+
+def _purge_kept(now: float, connection: sqlite3.Connection) -> None:
+    for table in ("responses", "idempotency_keys"):
+        connection.execute(f"DELETE FROM {table} WHERE expires_at <= ?", (now,))  # noqa: S608
 
 
 def _purge(parameters: dict[str, Any], connection: sqlite3.Connection) -> int:

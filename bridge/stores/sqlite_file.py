@@ -48,6 +48,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX payments_by_lease ON payments (state, lease_until)",
         "CREATE INDEX payments_by_expiry ON payments (CAST(valid_before AS REAL))",
     ),
+    (
+        "CREATE INDEX payments_by_update ON payments (updated_at)",
+        """
+        CREATE TABLE responses (
+            payment_id TEXT NOT NULL PRIMARY KEY,
+            response BLOB NOT NULL,
+            expires_at REAL NOT NULL
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX responses_by_expiry ON responses (expires_at)",
+        """
+        CREATE TABLE idempotency_keys (
+            key TEXT NOT NULL PRIMARY KEY,
+            bound_to TEXT NOT NULL,
+            expires_at REAL NOT NULL
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX idempotency_keys_by_expiry ON idempotency_keys (expires_at)",
+    ),
 )
 """What leads from each schema version to the next; a released entry never changes. The length is the version."""
 
