@@ -121,14 +121,11 @@ class PaymentMiddleware:
         if not self._started:
             # A server or a test client that runs no lifespan.
             await self._start()
-        if scope["type"] == "http" and self.config.health_path is not None:
-            match scope["path"].removeprefix(self.config.health_path):
-                case "/live":
-                    await send_response(send, live(), scope["method"])
-                    return
-                case "/ready":
-                    await send_response(send, await ready(self.gate), scope["method"])
-                    return
+        place = self.config.health_path
+        if place is not None and scope["type"] == "http" and scope["path"] in (f"{place}/live", f"{place}/ready"):
+            answer = live() if scope["path"].endswith("/live") else await ready(self.gate)
+            await send_response(send, answer, scope["method"])
+            return
         await self._gated(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

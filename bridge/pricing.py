@@ -171,7 +171,7 @@ def _chain_id(network: str | int) -> int:
     if isinstance(network, int) and not isinstance(network, bool) and network > 0:
         return network
     chain_id = chain_id_from_network(network) if isinstance(network, str) else None
-    if chain_id is None:
+    if not chain_id:
         known = ", ".join(sorted(V1_NETWORKS))
         raise PriceError(f'network {network!r} is not known: use "eip155:<chain id>" or one of {known}')
     return chain_id
