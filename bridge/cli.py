@@ -47,7 +47,13 @@ def main() -> None:
     metavar="chain|facilitator:URL|null",
     help="How money moves. null verifies and claims but settles nowhere: for benchmarks.",
 )
-@click.option("--store", default="memory", show_default=True, metavar="memory|sqlite:PATH", help="Where claims live.")
+@click.option(
+    "--store",
+    default="memory",
+    show_default=True,
+    metavar="URL",
+    help="Where claims live: memory, sqlite:PATH, postgresql://... or redis://...",
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
 @click.option("--public-url", metavar="URL", help="Where clients reach the server, when not at its own address.")
 @click.option("--json", "as_json", is_flag=True, help="With --serve: print one JSON line when ready, log JSON.")

@@ -101,5 +101,6 @@ def create_app(settings: DemoSettings, sinks: Sequence[Sink] = ()) -> Litestar:
         secret_keys=settings.secret_keys,
         public_url=settings.public_url,
         sinks=sinks,
+        health_path="/health",
     )
     return Litestar([weather, echo, stream, fails, dear, free], plugins=[PaymentPlugin(config)], logging_config=None)
