@@ -112,7 +112,11 @@ class Gate:
         From then on, payments that nobody works on are looked into, and rows that nobody needs are forgotten.
         """
         await self.store.start()
-        await self.settler.start(offers)
+        try:
+            await self.settler.start(offers)
+        except BaseException:
+            await self.store.close()
+            raise
         self._upkeep = [asyncio.ensure_future(self.reconciler.run()), asyncio.ensure_future(self._purge())]
 
     async def close(self) -> None:
