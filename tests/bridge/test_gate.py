@@ -2,8 +2,24 @@
 
 import pytest
 
+from bridge.events import EVENTS
 from bridge.payers import _receipt, sign
-from tests.bridge.harness import MPP, PAYER, PROTOCOLS, RECEIPT_HEADER, RECIPIENT, V1, V2, House, envelope
+from bridge.stores import MemoryStore
+from bridge.testing import FakeSettler
+from tests.bridge.harness import (
+    MPP,
+    PAYER,
+    PROTOCOLS,
+    RECEIPT_HEADER,
+    RECIPIENT,
+    V1,
+    V2,
+    House,
+    envelope,
+    receive_of,
+    reply,
+    scope_of,
+)
 from translators.lifecycle import State
 from translators.payment import Protocol
 
@@ -41,6 +57,42 @@ async def test_events_of_one_payment_share_a_correlation_id_and_say_who_used_wha
     assert house.event("payment.settled")["transaction"] == house.settler.settlements[0].transaction
     if protocol is MPP:
         assert house.event("payment.challenged")["correlation_id"] == told[0]["correlation_id"]
+
+
+async def test_every_event_is_in_the_list() -> None:
+    """What is emitted is documented, and named like the rest."""
+    house = House(settle="first")
+    header = await house.credential(V1)
+    house.messages = []
+    await house.app(scope_of(headers=[header]), receive_of([]), _ignore)
+    house.messages = reply()
+    await house.visit(headers=[header])
+    await house.visit(headers=[header])
+    await house.visit(headers=[("X-PAYMENT", "!")])
+    assert set(house.events) <= set(EVENTS)
+    assert {"payment.undelivered", "payment.delivered", "payment.replayed", "payment.rejected"} <= set(house.events)
+
+
+async def _ignore(_: object) -> None:
+    pass
+
+
+async def test_gate_that_cannot_start_leaves_nothing_open() -> None:
+    """A store that was opened is closed again when the settler refuses."""
+    closed: list[bool] = []
+
+    class Store(MemoryStore):
+        async def close(self) -> None:
+            closed.append(True)
+
+    class Settler(FakeSettler):
+        async def start(self, _: object) -> None:
+            raise ValueError("another chain")
+
+    house = House(store=Store(), settler=Settler())
+    with pytest.raises(ValueError, match="another chain"):
+        await house.visit()
+    assert closed == [True]
 
 
 async def test_challenge_event_says_what_was_offered() -> None:
