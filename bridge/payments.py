@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 import msgspec
+import structlog
 
 from bridge.clock import system_clock
 from bridge.events import Events
+from bridge.logs import configure_logs
 from bridge.reconciler import Reconciler, Resolution
 from bridge.settlers.base import Settler, SettlerConfigError
 from bridge.stores.base import Record, Store
@@ -103,6 +105,8 @@ def payments_group(stores: OpenStore, settlers: OpenSettler) -> click.Group:
 
 
 def _run(work: Callable[[], Any]) -> Any:
+    if not structlog.is_configured():
+        configure_logs()  # to standard error: standard output is the command's answer
     try:
         return asyncio.run(work())
     except (PaymentError, SettlerConfigError, ValueError, RuntimeError, ImportError, OSError) as error:
