@@ -273,6 +273,8 @@ class PaymentConfig:
                     f"secret_keys: set them, or {ENV_PREFIX}SECRET_KEYS, the same on every worker"
                     " (python -c 'import secrets; print(secrets.token_hex(32))')"
                 )
+            # Another worker makes another one, and refuses what this one asked for.
+            structlog.get_logger("x402_mpp").warning("config.ephemeral_secret", setting="secret_keys")
             return [secrets.token_bytes(MIN_KEY_BYTES)]
         if isinstance(given, str | bytes):
             raise ConfigError("secret_keys: give a list, the signing key first")

@@ -449,7 +449,8 @@ class Attempt:
 def _correlation_id(payment: Payment) -> str:
     """One id for all events of a payment: of its challenge where it has one, else of the authorization itself."""
     if isinstance(payment.binding, ChallengeBinding) and payment.binding.correlation_id is not None:
-        return payment.binding.correlation_id
+        # Behind the dot stands which of the 402's challenges it was.
+        return payment.binding.correlation_id.partition(".")[0]
     return hashlib.sha256(payment.id.encode()).hexdigest()[:16]
 
 

@@ -4,7 +4,6 @@ One 402 serves everybody: a `WWW-Authenticate` line for each offer, `PAYMENT-REQ
 that is an RFC 9457 problem and an x402 v1 challenge at once.
 """
 
-import secrets
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -138,7 +137,7 @@ class Responder:
                 keys=self._keys,
                 realm=context.realm,
                 route=context.bound_to,
-                nonce=context.correlation_id if index == 0 else secrets.token_urlsafe(12),
+                nonce=context.correlation_id if index == 0 else f"{context.correlation_id}.{index}",
                 expires=expires,
                 digest=context.digest,
                 description=_header_text(context.route.description),

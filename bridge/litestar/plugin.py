@@ -36,7 +36,7 @@ from translators.payment import Payment, Settlement
 __all__ = ["PaymentPlugin"]
 
 _PRICE = "price"
-_OPTIONS = ("settle", "recipient", "network", "asset", "protocols")
+_OPTIONS = ("settle", "recipient", "network", "asset", "protocols", "mime_type")
 """What a handler may say beside its price; each as in `bridge.pricing.Paid`."""
 _SCHEMA_MODULES = ("litestar.openapi", "litestar._openapi")
 

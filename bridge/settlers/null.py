@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from bridge.settlers.base import BeforeBroadcast, Found, settlement_of
 from bridge.stores.base import Record
 from translators.checks import is_proven
@@ -23,7 +25,8 @@ class NullSettler:
         self._clock = clock
 
     async def start(self, offers: Sequence[Offer]) -> None:
-        """Nothing to connect to."""
+        """Nothing to connect to; says so, for it must not be in production."""
+        structlog.get_logger("x402_mpp").warning("settler.null", detail="nobody is charged")
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -112,8 +112,9 @@ def test_reconcile(url: str) -> None:
 
     group = payments_group(lambda: open_store(store_from_url(url)), settler)
     result = CliRunner().invoke(group, ["reconcile"])
-    assert result.stdout == f"settled     {fresh(2).id}\n1 looked into\n"
-    assert CliRunner().invoke(group, ["reconcile"]).stdout == "0 looked into\n"
+    # What other tests made of structlog decides whether its lines stand before these.
+    assert result.stdout.endswith(f"settled     {fresh(2).id}\n1 looked into\n")
+    assert CliRunner().invoke(group, ["reconcile"]).stdout.endswith("0 looked into\n")
     assert "0xabab..abab" in CliRunner().invoke(group, ["list", "--state", "settled"]).output
 
 
