@@ -9,7 +9,7 @@ import msgspec
 from bridge.stores.base import Record
 from translators.payment import Offer, Payment, Resource, Settlement
 
-__all__ = ["BeforeBroadcast", "Fate", "Found", "Settler", "SettlerConfigError", "settlement_of"]
+__all__ = ["BeforeBroadcast", "Fate", "Found", "Settler", "SettlerConfigError", "SettlerUnreachable", "settlement_of"]
 
 BeforeBroadcast = Callable[[str], Awaitable[None]]
 """Awaited with the transaction hash, before the transaction is sent, by a settler that signs it itself; with an empty
@@ -20,6 +20,10 @@ another transaction in the first one's place, and when a transaction of somebody
 
 class SettlerConfigError(Exception):
     """The settler cannot do what the routes need: raised at start-up, so that no priced route is served for free."""
+
+
+class SettlerUnreachable(SettlerConfigError):
+    """It does not answer at start-up, and may later: nothing says that it could not do what the routes need."""
 
 
 class Fate(StrEnum):

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.settlers.base import BeforeBroadcast, Fate, Found, settlement_of
 from bridge.settlers.chain_reader import ChainReader, nothing_sent, terms_of
-from bridge.settlers.eip3009_calls import moved_money, transfer_call, wallet_transfer_call
-from bridge.settlers.erc6492 import deploy_and_call, is_wrapped, unwrap
+from bridge.settlers.eip3009_calls import moved_money
 from bridge.settlers.fate import explain_refusal
 from bridge.settlers.node_errors import NodeError, as_int
+from bridge.settlers.transaction import Call, Fees, GasLimits, Sent, transfer
 from bridge.stores.base import Record
-from translators.checks import is_proven
 from translators.errors import (
     AlreadyUsed,
     OutcomeUnknown,
@@ -25,7 +24,7 @@ from translators.errors import (
 from translators.payment import Offer, Payment, Resource, Settlement
 
 if TYPE_CHECKING:  # web3 takes a second to import, and a command's `--help` should not
-    from bridge.settlers.relayer import Call, Fees, Relayer
+    from bridge.settlers.relayer import Relayer
 
 __all__ = ["ChainSettler"]
 
@@ -90,9 +89,7 @@ class ChainSettler:
         self._replace_after_seconds = replace_after_seconds
         self._max_replacements = max_replacements
         self._max_fee_per_gas = max_fee_per_gas
-        self._max_gas = max_gas
-        self._deploy_wallets = deploy_wallets
-        self._max_deploy_gas = max_deploy_gas
+        self._limits = GasLimits(max_gas, max_deploy_gas if deploy_wallets else None)
         self._clock = clock
         self._relayer: Relayer | None = None
 
@@ -134,7 +131,7 @@ class ChainSettler:
         with nothing_sent():
             # A node that is away is told first, an empty account second, whatever the payment is.
             await relayer.check_balance()
-            call = await self._call(payment, offer)
+            call = await transfer(self._reader, payment, offer, self._limits)
             try:
                 await relayer.nodes.call(call.to, call.data, sender=relayer.address, gas=call.gas)
             except NodeError as error:
@@ -154,7 +151,6 @@ class ChainSettler:
         relayer's took its nonce: the token takes an authorization once.
         """
         from bridge.settlers.delivery import Displaced, Patience, deliver
-        from bridge.settlers.relayer import Sent
 
         relayer = self._running()
         patience = Patience(
@@ -217,14 +213,14 @@ class ChainSettler:
             await relayer.nodes.quantity("eth_blockNumber")
             await relayer.check_balance()
 
-    async def _prepare(self, payment: Payment, offer: Offer) -> "tuple[Call, Fees]":
+    async def _prepare(self, payment: Payment, offer: Offer) -> tuple[Call, Fees]:
         """The transaction to be sent and what to pay for it; nothing is sent yet.
 
         Raises the payment's error where the token refuses it, and `Unavailable`.
         """
         relayer = self._running()
         with nothing_sent():
-            call = await self._call(payment, offer)
+            call = await transfer(self._reader, payment, offer, self._limits)
             asked = {"from": relayer.address, "data": "0x" + call.data.hex(), "gas": hex(call.gas)}
             try:
                 # Runs the call as `eth_call` does, refusals included, and says what it costs.
@@ -237,30 +233,6 @@ class ChainSettler:
             call = call._replace(gas=needed + needed // 4)
             await relayer.check_balance(call.gas)
             return call, await relayer.fees()
-
-    async def _call(self, payment: Payment, offer: Offer) -> "Call":
-        """How this payment is settled, with the most gas that it may take.
-
-        Raises `VerificationFailed`, `NodeError` or `NodeUnreachable`.
-        """
-        from bridge.settlers.relayer import Call
-
-        authorization = payment.authorization
-        if is_proven(payment, offer):
-            return Call(payment.asset, transfer_call(authorization), self._max_gas)
-        if not is_wrapped(authorization.signature):
-            data = wallet_transfer_call(authorization, authorization.signature)
-            return Call(payment.asset, data, self._max_gas)
-        wrapped = unwrap(authorization.signature)
-        data = wallet_transfer_call(authorization, wrapped.signature)
-        if await self._reader.has_code(authorization.payer):
-            return Call(payment.asset, data, self._max_gas)
-        if not self._deploy_wallets:
-            raise VerificationFailed(
-                "a wallet that does not exist on the chain yet cannot pay",
-                reason="invalid_exact_evm_payload_undeployed_smart_wallet",
-            )
-        return Call(None, deploy_and_call(wrapped, authorization.payer, payment.asset, data), self._max_deploy_gas)
 
     async def _settled_elsewhere(
         self,

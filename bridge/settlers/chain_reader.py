@@ -6,6 +6,7 @@ Reads only; both settlers use it.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.settlers.base import Fate, Found
@@ -22,11 +23,22 @@ from translators.payment import Offer, Payment
 if TYPE_CHECKING:  # web3 takes a second to import, and a command's `--help` should not
     from bridge.settlers.nodes import Nodes
 
-__all__ = ["ChainReader", "nothing_sent", "terms_of"]
+__all__ = ["Carried", "ChainReader", "nothing_sent", "terms_of"]
 
 _NODE_SECONDS: Final = 10.0
 _SHORTEST: Final = 2.0
 """How long one node may take for an answer, in seconds; with several of them less, so that the next one is in time."""
+
+
+class Carried(StrEnum):
+    """What a transaction has to do with a payment."""
+
+    THIS = "this"
+    """It moved the payment's money to its recipient."""
+    SOMETHING_ELSE = "something else"
+    REVERTED = "reverted"
+    NOT_YET = "not yet"
+    """No block includes it, or none that is deep enough."""
 
 
 class ChainReader:
@@ -36,13 +48,13 @@ class ChainReader:
         self,
         rpc_url: str | Sequence[str],
         *,
-        chain_id: int | None,
-        confirmations: int,
-        timeout_seconds: float,
-        poll_seconds: float,
-        max_gas: int,
-        max_deploy_gas: int,
-        lookback_blocks: int,
+        chain_id: int | None = None,
+        confirmations: int = 1,
+        timeout_seconds: float = 30.0,
+        poll_seconds: float = 0.2,
+        max_gas: int = 1_000_000,
+        max_deploy_gas: int = 1_500_000,
+        lookback_blocks: int = 2_000,
     ) -> None:
         if confirmations < 1:
             raise ValueError("confirmations: at least 1, the block that includes the settlement")
@@ -132,19 +144,18 @@ class ChainReader:
                     return found
                 await asyncio.sleep(self._poll_seconds)
 
-    async def carried(self, transaction: str, payment: Payment) -> bool | None:
-        """Whether a transaction paid `payment`; None while no block, or no block deep enough, includes it.
-
-        Raises `Unavailable`.
-        """
+    async def carried(self, transaction: str, payment: Payment) -> Carried:
+        """What a transaction has to do with `payment`. Raises `Unavailable`."""
         with nothing_sent():
             receipt = await self.nodes.ask("eth_getTransactionReceipt", transaction)
             if not isinstance(receipt, dict):
-                return None
+                return Carried.NOT_YET
             head = await self.nodes.quantity("eth_blockNumber")
             if head - as_int(receipt.get("blockNumber")) + 1 < self.confirmations:
-                return None
-        return receipt.get("status") == "0x1" and moved_money(receipt["logs"], **terms_of(payment))
+                return Carried.NOT_YET
+        if receipt.get("status") != "0x1":
+            return Carried.REVERTED
+        return Carried.THIS if moved_money(receipt["logs"], **terms_of(payment)) else Carried.SOMETHING_ELSE
 
     async def has_code(self, address: str) -> bool:
         """Whether a contract stands at an address. Raises `NodeError` or `NodeUnreachable`."""

@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple
 
 from bridge.settlers.base import BeforeBroadcast
 from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_int
-from bridge.settlers.relayer import Relayer, Sent
+from bridge.settlers.relayer import Relayer
+from bridge.settlers.transaction import Sent
 from translators.errors import OutcomeUnknown
 
 __all__ = ["Displaced", "Mined", "Patience", "deliver"]

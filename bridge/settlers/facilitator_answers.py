@@ -24,7 +24,7 @@ from translators.errors import (
 )
 from translators.networks import chain_id_from_network
 
-__all__ = ["Kind", "Pending", "read_settlement", "read_supported", "read_verdict"]
+__all__ = ["Doubtful", "Failed", "Kind", "Pending", "read_settlement", "read_supported", "read_verdict"]
 
 T = TypeVar("T")
 
@@ -90,12 +90,25 @@ _REFUSED: Final = re.compile(
 """Reasons for which a facilitator refuses before it sends anything (x402 v2, section 9, and the official SDKs')."""
 
 
-class Pending(OutcomeUnknown):
+class Doubtful(OutcomeUnknown):
+    """What the facilitator says leaves the outcome open; `transaction` is what it named, if anything."""
+
+    def __init__(self, detail: str, transaction: str | None = None) -> None:
+        super().__init__(detail)
+        self.transaction = transaction
+
+
+class Failed(Doubtful):
+    """The facilitator calls a settlement failed for which it had sent a transaction."""
+
+
+class Pending(Doubtful):
     """The facilitator has sent the payment in `transaction`, and offers to say later what came of it."""
 
+    transaction: str
+
     def __init__(self, transaction: str) -> None:
-        super().__init__(f"the facilitator has sent {transaction}, and does not know its outcome yet")
-        self.transaction = transaction
+        super().__init__(f"the facilitator has sent {transaction}, and does not know its outcome yet", transaction)
 
 
 def read_supported(body: bytes) -> list[Kind]:
@@ -141,14 +154,15 @@ def read_settlement(status: int, body: bytes, chain_id: int) -> str:
         if status >= 300 or transaction is None:
             raise _unknown("claims a settlement without telling a transaction")
         if not _is_on(answer.network, chain_id):
-            raise _unknown("claims a settlement on another network")
+            raise Doubtful(_unknown("claims a settlement on another network").detail, transaction)
         return transaction
     reason = _slug(answer.error_reason)
     if answer.transaction:
         # A transaction was sent. Even one that failed says only that this one did not move the money.
         if reason == _PENDING and transaction is not None:
             raise Pending(transaction)
-        raise _unknown(f"has sent {transaction or 'a transaction'}, and does not know its outcome")
+        what = f"has sent {transaction or 'a transaction'}, and does not know its outcome"
+        raise Failed(_unknown(what).detail, transaction)
     if not _is_refusal(reason):
         if status in _NOT_PROCESSED:
             raise Unavailable("the facilitator does not take settlements now")

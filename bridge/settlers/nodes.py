@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from bridge.settlers.base import SettlerConfigError
+from bridge.settlers.base import SettlerConfigError, SettlerUnreachable
 from bridge.settlers.node import Node
 from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_bytes, as_int
 
@@ -123,8 +123,8 @@ class Nodes:
             problems = [answer for answer in told if isinstance(answer, BaseException)]
             if len(problems) < len(told):
                 break
-            if any(isinstance(problem, NodeError) for problem in problems) or not tries_left:
-                raise SettlerConfigError(f"the chain's node does not answer for its chain id: {problems[0]}")
+            if not tries_left or any(isinstance(problem, NodeError) for problem in problems):
+                raise SettlerUnreachable(f"the chain's node does not answer for its chain id: {problems[0]}")
             await asyncio.sleep(_PAUSE_SECONDS)
         chains = {answer for answer in told if isinstance(answer, int)}
         if len(chains) > 1:

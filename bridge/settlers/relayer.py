@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import structlog
 
@@ -18,9 +18,10 @@ from bridge.settlers.broadcast import Broadcast, broadcast
 from bridge.settlers.ethereum import LocalAccount
 from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_int
 from bridge.settlers.nodes import Nodes
+from bridge.settlers.transaction import Fees, Sent
 from translators.errors import Unavailable
 
-__all__ = ["Call", "Fees", "Relayer", "Sent"]
+__all__ = ["Relayer"]
 
 _FEES_SECONDS: Final = 2.0
 """How long fees are used before the node is asked again: about a block of the chains that x402 is used on."""
@@ -36,40 +37,6 @@ _PAUSE_SECONDS: Final = 0.03
 
 _USUAL_GAS: Final = 100_000
 """What a settlement for a plain account takes, and some more."""
-
-
-class Fees(NamedTuple):
-    """Wei per unit of gas, as EIP-1559 has them."""
-
-    max_fee: int
-    priority: int
-
-    def raised(self, other: "Fees") -> "Fees":
-        """A quarter more than these, and no less than `other`: nodes want at least a tenth, some an eighth, of both."""
-        return Fees(max(self.max_fee * 5 // 4 + 1, other.max_fee), max(self.priority * 5 // 4 + 1, other.priority))
-
-
-class Call(NamedTuple):
-    """What a transaction does: `data` to `to`, or run as a new contract's constructor where that is None."""
-
-    to: str | None
-    data: bytes
-    gas: int
-
-
-class Sent:
-    """One call under way: its transactions by hash, each with its nonce and its bytes, the newest last."""
-
-    def __init__(self, call: Call, fees: Fees) -> None:
-        self.call = call
-        self.fees = fees
-        self.nonce = 0
-        self.transactions: dict[str, tuple[int, str]] = {}
-
-    @property
-    def newest(self) -> str:
-        """The hash of the transaction that was sent last."""
-        return next(reversed(self.transactions))
 
 
 class Relayer:

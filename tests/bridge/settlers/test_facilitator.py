@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -209,11 +210,24 @@ def test_not_processed(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("7", 7), ("0", 1), ("99999999", 300), ("Wed, 21 Oct 2026 07:28:00 GMT", 5), ("-1", 5)]
+    ("header", "seconds"),
+    [
+        ("7", 7),
+        ("0", 1),
+        ("99999999", 300),
+        ("-1", 5),
+        ("soon", 5),
+        ("", 5),
+        ("Wed, 21 Oct 2026 07:28:40 GMT", 41),
+        ("Wednesday, 21-Oct-26 07:28:40 GMT", 41),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 300),
+    ],
 )
 def test_too_many_requests(header: str, seconds: int) -> None:
-    """The facilitator's own waiting time is passed on, within reason."""
-    outcome, _, _ = settle(reply(429, b"", f"Retry-After: {header}"))
+    """The facilitator's own waiting time is passed on, as a number or as a date, within reason."""
+    now = datetime(2026, 10, 21, 7, 28, tzinfo=UTC).timestamp()
+    outcome, _, _ = settle(reply(429, b"", f"Retry-After: {header}"), clock=lambda: now)
     assert type(outcome) is Unavailable
     assert outcome.retry_after == seconds
 
@@ -225,7 +239,7 @@ def test_nobody_listens() -> None:
         async with scripted(answering({})) as server:
             settler = FacilitatorSettler(server.url, timeout_seconds=1)
             await settler.start([OFFER])
-        settler._url = "http://127.0.0.1:1"  # the server is gone, and so are its kept connections
+        settler._http._url = "http://127.0.0.1:1"  # the server is gone, and so are its kept connections
         with pytest.raises(Unavailable) as caught:
             await settler.settle(a_payment(), OFFER, RESOURCE, Recorder())
         assert type(caught.value) is Unavailable
