@@ -28,7 +28,7 @@ from bridge.request import PaidRequest
 from bridge.responses import ChallengeContext, Response
 from bridge.routes import PaidRoute, SettlePolicy
 from bridge.settlers.base import Settler
-from bridge.stores.base import Record, Store
+from bridge.stores.base import ClaimLost, Record, Store
 from bridge.verifier import Verified, Verifier
 from translators.binding import body_digest
 from translators.errors import (
@@ -287,7 +287,12 @@ class Attempt:
 
         patience = Patience(self.gate.wait_seconds)
         while True:
-            held = await self._claim(payment_id)
+            held: Record | PaymentError
+            try:
+                held = await self._claim(payment_id)
+            except ClaimLost:
+                # Between two writes another request, or a reconciler, took what this one had just looked into.
+                held = Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
             if isinstance(held, AlreadyUsed):
                 return await self._replay(payment_id, kept_for)
             if isinstance(held, Record):
