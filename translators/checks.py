@@ -20,7 +20,8 @@ def check_terms(payment: Payment, offers: Iterable[Offer]) -> Offer:
     `PaymentInsufficient` (less than the price).
     """
     authorization = payment.authorization
-    candidates = [offer for offer in offers if offer.asset.chain_id == payment.chain_id]
+    # Foreign offers are taken up by an echo of their terms (`translators.foreign`), and by nothing else.
+    candidates = [o for o in offers if o.foreign is None and o.asset.chain_id == payment.chain_id]
     if not candidates:
         raise MethodUnsupported("the route is not offered on this network", reason="invalid_network")
     candidates = [offer for offer in candidates if offer.asset.address == payment.asset]

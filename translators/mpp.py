@@ -57,7 +57,8 @@ _OPAQUE_ROUTE = "r"
 
 
 def to_charge_request(offer: Offer) -> ChargeRequest:
-    """The offer as the `request` of an evm charge (draft-evm-charge-00, section "Request Schema")."""
+    """The offer, which is not foreign, as the `request` of an evm charge (draft-evm-charge-00, "Request Schema")."""
+    assert offer.foreign is None
     return ChargeRequest(
         amount=str(offer.amount),
         currency=checksum_address(offer.asset.address),

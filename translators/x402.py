@@ -1,8 +1,8 @@
 """Between x402's two wires and the vocabulary, both ways.
 
-Scheme `exact` on EVM with EIP-3009. Going out, what a route offers becomes requirements; coming in, a payload becomes a
-`Payment` bound to whatever it echoes. A `Payment` of any protocol can go on to a facilitator as either version's
-payload, because x402 takes any 32 bytes as a nonce.
+Scheme `exact` on EVM with EIP-3009; what else v2 can carry is in `translators.foreign`. Going out, what a route offers
+becomes requirements; coming in, a payload becomes a `Payment` bound to whatever it echoes. A `Payment` of any protocol
+can go on to a facilitator as either version's payload, because x402 takes any 32 bytes as a nonce.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import msgspec
 from translators.eip3009 import is_signed_by_payer
 from translators.errors import MalformedError, MethodUnsupported, VerificationFailed
 from translators.fields import checksum_address, parse_address, parse_signature, parse_uint256, parse_word
+from translators.foreign import requirements_of
 from translators.networks import caip2, chain_id_from_network, v1_network
 from translators.payment import Asset, Authorization, Offer, Payment, Protocol, Resource, ResourceBinding, Settlement
 from translators.wire import x402_v1 as v1
@@ -45,9 +46,12 @@ MAX_TIMEOUT_SECONDS = 2**31
 
 
 def to_requirements_v1(offer: Offer, resource: Resource) -> v1.PaymentRequirements | None:
-    """The offer as an entry of v1's `accepts`; None on a network that v1 has no name for."""
+    """The offer as an entry of v1's `accepts`; None on a network that v1 has no name for, and for a foreign offer.
+
+    v1's clients refuse a whole 402 for one scheme or network that they do not know.
+    """
     network = v1_network(offer.asset.chain_id)
-    if network is None:
+    if network is None or offer.foreign is not None:
         return None
     return v1.PaymentRequirements(
         scheme=SCHEME,
@@ -64,7 +68,8 @@ def to_requirements_v1(offer: Offer, resource: Resource) -> v1.PaymentRequiremen
 
 
 def to_requirements_v2(offer: Offer) -> v2.PaymentRequirements:
-    """The offer as an entry of v2's `accepts`."""
+    """The offer, which is not foreign, as an entry of v2's `accepts`."""
+    assert offer.foreign is None
     return v2.PaymentRequirements(
         scheme=SCHEME,
         network=caip2(offer.asset.chain_id),
@@ -99,9 +104,16 @@ def to_payment_required_v2(
         x402_version=2,
         error=error,
         resource=msgspec.to_builtins(info),
-        accepts=[msgspec.to_builtins(to_requirements_v2(offer)) for offer in offers],
+        accepts=[_entry_v2(offer) for offer in offers],
         extensions=extensions,
     )
+
+
+def _entry_v2(offer: Offer) -> dict[str, Any]:
+    if offer.foreign is not None:
+        return requirements_of(offer.foreign)
+    entry: dict[str, Any] = msgspec.to_builtins(to_requirements_v2(offer))
+    return entry
 
 
 def from_requirements_v1(entry: v1.PaymentRequirements) -> Offer:
@@ -180,7 +192,7 @@ def from_payload_v1(payload: v1.PaymentPayload, offers: Sequence[Offer]) -> Paym
     """
     chain_id = _exact_chain_id(payload.scheme, payload.network)
     authorization = _authorization(payload.exact_evm())
-    on_chain = [offer for offer in offers if offer.asset.chain_id == chain_id]
+    on_chain = [offer for offer in offers if offer.foreign is None and offer.asset.chain_id == chain_id]
     if not on_chain:
         raise MethodUnsupported("the route is not offered on this network", reason="invalid_network")
     alike = [o for o in on_chain if o.recipient == authorization.recipient and o.amount == authorization.value]
@@ -280,8 +292,8 @@ def to_settlement_response_v2(settlement: Settlement) -> v2.SettlementResponse:
     return v2.SettlementResponse(
         success=True,
         transaction=settlement.transaction,
-        network=caip2(settlement.chain_id),
-        payer=checksum_address(settlement.payer),
+        network=settlement.network,
+        payer=_payer(settlement.payer),
         amount=str(settlement.amount),
     )
 
@@ -302,7 +314,12 @@ def to_failed_settlement_v2(payment: Payment, reason: str) -> v2.SettlementRespo
     return v2.SettlementResponse(
         success=False,
         transaction="",
-        network=caip2(payment.chain_id),
-        payer=checksum_address(payment.authorization.payer),
+        network=payment.network,
+        payer=_payer(payment.authorization.payer),
         error_reason=reason,
     )
+
+
+def _payer(payer: str) -> str | None:
+    """An address as wallets like to see it; an account of another kind of network as it is, and none where unknown."""
+    return checksum_address(payer) if payer.startswith("0x") else payer or None
