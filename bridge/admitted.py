@@ -1,6 +1,7 @@
 """A payment that one request holds: settled at most once, and left in the state that its answer earned."""
 
 import asyncio
+import hashlib
 from collections.abc import Coroutine
 from contextlib import suppress
 from time import perf_counter
@@ -17,13 +18,16 @@ from bridge.responses import Headers, Responder, Response
 from bridge.settlers.base import Fate, Settler
 from bridge.stores.base import ClaimLost, Record, Store, StoredResponse
 from bridge.verifier import Verified
-from translators.errors import OutcomeUnknown, PaymentError, SettlementFailed, Unavailable
+from translators.errors import AlreadyUsed, OutcomeUnknown, PaymentError, SettlementFailed, Unavailable
 from translators.lifecycle import State
 from translators.payment import Payment, Protocol, Resource, Settlement
 
 __all__ = ["Admitted", "Desk", "Keeping", "Refused", "Teller"]
 
 T = TypeVar("T")
+
+TRANSACTION_SECONDS = 30 * 24 * 60 * 60.0
+"""How long it is remembered whose payment a transaction was, where that matters: longer than any network takes one."""
 
 
 class Refused:
@@ -134,6 +138,7 @@ class Admitted:
             settlement = await self._desk.settler.settle(
                 self.payment, self.offer, self._teller.resource, self._before_broadcast
             )
+            await self._check_own_transaction(settlement)
         except OutcomeUnknown as error:
             await self._note_unknown(error.reason)
             raise
@@ -158,6 +163,22 @@ class Admitted:
         # The money moved, so the answer is due even where the journal cannot say so yet.
         await self._note_settled(settlement)
         return settlement
+
+    async def _check_own_transaction(self, settlement: Settlement) -> None:
+        """Two foreign payments that went in one transaction are one payment, in two encodings: raise for the later one.
+
+        Some networks' proofs can be written in several ways that no one here can tell to be the same, and a facilitator
+        may call the settlement of each a success.
+        """
+        if self.payment.foreign is None or self.payment.foreign.moves_once:
+            return
+        key = hashlib.sha256(f"transaction {settlement.network} {settlement.transaction}".encode()).hexdigest()
+        now = self._desk.clock()
+        # The money has moved: a store that is away is no reason to keep the answer back.
+        with suppress(Unavailable):
+            first = await self._desk.store.bind_key(key, self._record.id, now=now, expires_at=now + TRANSACTION_SECONDS)
+            if first != self._record.id:
+                raise AlreadyUsed("this payment was used before", reason="duplicate_settlement")
 
     async def _look_again(self, error: PaymentError) -> Settlement:
         """This payment was handed over before, so a refusal now says nothing of what that came to: the chain has to.

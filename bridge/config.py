@@ -199,6 +199,11 @@ class PaymentConfig:
         """Compile a priced route and remember it for start-up's checks; raises `PriceError` with its name."""
         route = compile_route(name, paid, self._defaults(), adapt)
         self.routes.append(route)
+        for offer in route.offers if isinstance(route.offers, tuple) else ():
+            if (terms := offer.foreign) is not None:
+                structlog.get_logger("x402_mpp").info(
+                    "config.x402_only", route=name, scheme=terms.scheme, network=terms.network, transfer=terms.transfer
+                )
         self._offers += route.offers if isinstance(route.offers, tuple) else stand_in(name, paid, self._defaults())
         return route
 

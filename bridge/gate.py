@@ -208,8 +208,11 @@ class Attempt:
                 "payer": payment.authorization.payer,
                 "amount": str(payment.authorization.value),
                 "asset": payment.asset,
-                "network": f"eip155:{payment.chain_id}",
+                "network": payment.network,
             }
+            if payment.foreign is not None:
+                known |= {"payer": payment.authorization.payer or None, "scheme": payment.foreign.scheme}
+                known["x402_only"] = True
         known["user_agent"] = self.request.header(b"user-agent")
         known["duration_ms"] = self.elapsed_ms()
         self.gate.events.emit(event, **(known | fields))
@@ -229,7 +232,7 @@ class Attempt:
             offered=sorted(protocol.value for protocol in self.route.protocols),
             amount=str(self.offers[0].amount),
             asset=self.offers[0].asset.address,
-            network=f"eip155:{self.offers[0].asset.chain_id}",
+            network=self.offers[0].network,
         )
         return Refused(response)
 
@@ -270,6 +273,9 @@ class Attempt:
             # Its nonce may be used because of us: to say "already used" would make the client pay twice.
             record = await self.gate.store.get(verified.payment.id)
             if record is None or record.state not in (State.SETTLING, State.UNKNOWN, State.SETTLED, State.DELIVERED):
+                raise
+            if verified.payment.foreign is not None and record.nonce != verified.payment.authorization.nonce:
+                # Nobody has judged this proof, and it is not the one that was judged when the payment was claimed.
                 raise
             self.unsettleable = error
 
@@ -379,7 +385,8 @@ class Attempt:
         assert self.verified is not None
         # Its own authorization can be handed over again: whatever came of the first time, it moves money once.
         is_own = record.id == self.verified.payment.id and self.unsettleable is None
-        if is_own and resolution.verdict in (Verdict.OPEN, Verdict.UNKNOWABLE):
+        proof = self.verified.payment.foreign
+        if is_own and (proof is None or proof.moves_once) and resolution.verdict in (Verdict.OPEN, Verdict.UNKNOWABLE):
             return await self.gate.store.advance(
                 record.id,
                 resolution.record.state,

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.routes import OffersOf, PaidRoute, SettlePolicy
+from translators.foreign import X402Only, to_foreign_offer
 from translators.networks import KNOWN_TOKENS, V1_NETWORKS, chain_id_from_network, default_token
 from translators.payment import Asset, Offer, Protocol
 from translators.price import Price, PriceError, atomic_units, checked_address
 
 __all__ = ["AnyPrice", "Paid", "PriceDefaults", "check_recipient_and_network", "compile_route", "stand_in"]
 
-OnePrice = str | Price | tuple[int, Asset | str]
-"""Money as text, a `Price`, or an atomic amount with its asset."""
+OnePrice = str | Price | tuple[int, Asset | str] | X402Only
+"""Money as text, a `Price`, an atomic amount with its asset, or terms that only x402 v2 can say."""
 
 FixedPrice = OnePrice | Sequence[OnePrice]
 
@@ -62,6 +63,7 @@ def compile_route(
             offers = _offers_of(name, paid, defaults, adapt)
         else:
             offers = _offers(paid.price, paid, defaults)
+            _check_foreign(offers, _protocols(paid.protocols, defaults))
         return PaidRoute(
             name=name,
             offers=offers,
@@ -119,7 +121,10 @@ def _offers_of(name: str, paid: Paid, defaults: PriceDefaults, adapt: Callable[[
         if price is None:
             return None
         try:
-            return _offers(price, paid, defaults)
+            offers = _offers(price, paid, defaults)
+            if any(offer.foreign is not None for offer in offers):
+                raise PriceError("an X402Only price is fixed: whether it can be settled is asked at start-up")
+            return offers
         except ValueError as error:
             raise PriceError(f"{name}: {error}") from None
 
@@ -134,7 +139,13 @@ def _offers(price: Any, paid: Paid, defaults: PriceDefaults) -> tuple[Offer, ...
     offers = tuple(_offer(one, paid, defaults) for one in prices)
     if len(set(offers)) != len(offers):
         raise PriceError("the same price stands twice")
-    return offers
+    # Clients take the first offer that they can pay, and what every protocol can carry is the better one.
+    return tuple(sorted(offers, key=lambda offer: offer.foreign is not None))
+
+
+def _check_foreign(offers: Iterable[Offer], protocols: frozenset[Protocol]) -> None:
+    if Protocol.X402_V2 not in protocols and any(offer.foreign is not None for offer in offers):
+        raise PriceError("an X402Only price needs the protocol x402-v2")
 
 
 def _is_atomic(price: Sequence[Any]) -> bool:
@@ -142,6 +153,8 @@ def _is_atomic(price: Sequence[Any]) -> bool:
 
 
 def _offer(price: Any, paid: Paid, defaults: PriceDefaults) -> Offer:
+    if isinstance(price, X402Only):
+        return to_foreign_offer(price)
     if isinstance(price, tuple) and _is_atomic(price):
         price = Price(price[0], asset=price[1])
     if isinstance(price, int) and not isinstance(price, bool):

@@ -19,6 +19,7 @@ from bridge.settlers.fate import Fate
 from bridge.stores.base import ClaimLost, Record, Store
 from translators.errors import Unavailable
 from translators.lifecycle import State
+from translators.payment import is_foreign, network_of
 
 __all__ = ["Reconciler", "Resolution", "Verdict"]
 
@@ -105,7 +106,8 @@ class Reconciler:
             payer=record.payer,
             amount=str(record.value),
             asset=record.asset,
-            network=f"eip155:{record.chain_id}",
+            network=network_of(record.id),
+            x402_only=is_foreign(record.id) or None,
             transaction=resolution.record.transaction or None,
         )
         return resolution

@@ -39,8 +39,8 @@ def idempotency_key(request: PaidRequest, payment: Payment) -> str | None:
         return None
     if not 0 < len(key) <= _MAX_KEY:
         raise MalformedError(f"an idempotency key has 1 to {_MAX_KEY} characters")
-    # With the payer in it, nobody can occupy or probe another client's keys.
-    return _hash("key", payment.authorization.payer, key)
+    # With the payer in it, nobody can occupy or probe another client's keys; a payer who is not known has no others.
+    return _hash("key", payment.authorization.payer or payment.id, key)
 
 
 def _payment_identifier(binding: ResourceBinding) -> str | None:

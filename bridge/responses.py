@@ -130,7 +130,8 @@ class Responder:
 
     def _challenges(self, context: ChallengeContext) -> Iterable[bytes]:
         expires = self._clock() + self._challenge_seconds
-        offers = rank(context.offers, context.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
+        carried = tuple(offer for offer in context.offers if offer.foreign is None)
+        offers = rank(carried, context.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
         for index, offer in enumerate(offers):
             challenge = mpp.to_challenge(
                 _mpp_request(offer),
@@ -161,7 +162,9 @@ class Responder:
                 headers.append((b"payment-response", v2.encode()))
             case Protocol.MPP:
                 pass
-        if succeeded and (payment.protocol is Protocol.MPP or self._both_receipts):
+        # MPP has no word for what a foreign proof moved.
+        in_both = self._both_receipts and payment.foreign is None
+        if succeeded and (payment.protocol is Protocol.MPP or in_both):
             binding = payment.binding if isinstance(payment.binding, ChallengeBinding) else None
             receipt = mpp_wire.encode_receipt(mpp.to_receipt(settlement, binding))
             headers.append((b"payment-receipt", receipt.encode()))

@@ -10,7 +10,7 @@ from bridge.clock import Clock
 from bridge.credentials import PresentedCredential
 from bridge.request import PaidRequest
 from bridge.settlers.base import Settler
-from translators import mpp, x402
+from translators import foreign, mpp, x402
 from translators.binding import check_challenge_id, check_digest, check_expiry
 from translators.checks import check_signed, check_terms, check_window
 from translators.errors import MalformedError, MethodUnsupported, PaymentExpired, VerificationFailed
@@ -58,7 +58,7 @@ class Verifier:
         """Everything that can be told without a chain, the cheap refusals first.
 
         Raises a `PaymentError`; a payment that comes out is signed by its payer for one of `offers`, and may be
-        `expired`, which `verify` raises.
+        `expired`, which `verify` raises. Who signed a foreign proof only `verify` can tell.
         """
         expired = None
         match presented.protocol:
@@ -66,11 +66,7 @@ class Verifier:
                 payment, expired = await self._from_mpp(presented.token, request, realm, bound_to)
                 offer = check_terms(payment, offers)
             case Protocol.X402_V2:
-                payload = x402_v2.decode_payment_payload(presented.token)
-                payment = x402.from_payload_v2(payload)
-                _check_resource(payment, resource)
-                offer = check_terms(payment, offers)
-                x402.check_accepted(payload, offer)
+                payment, offer = self._from_v2(presented.token, offers, resource)
             case Protocol.X402_V1:
                 payment = x402.from_payload_v1(x402_v1.decode_payment_payload(presented.token), offers)
                 offer = check_terms(payment, offers)
@@ -80,10 +76,23 @@ class Verifier:
             check_window(payment, self._clock(), clock_skew=self._clock_skew)
         except PaymentExpired as error:
             expired = expired or error
-        if not check_signed(payment, offer, contract_wallets=True):
+        if payment.foreign is None and not check_signed(payment, offer, contract_wallets=True):
             # Asked before anything else is: until the payer is known, nothing is told of his payments.
             await self._settler.check_signature(payment, offer)
         return Verified(payment, offer, expired)
+
+    def _from_v2(self, token: bytes, offers: tuple[Offer, ...], resource: Resource) -> tuple[Payment, Offer]:
+        payload = x402_v2.decode_payment_payload(token)
+        offer = foreign.find_foreign_offer(payload, offers)
+        if offer is not None:
+            payment = foreign.from_foreign_payload(payload, offer)
+            _check_resource(payment, resource)
+            return payment, offer
+        payment = x402.from_payload_v2(payload)
+        _check_resource(payment, resource)
+        offer = check_terms(payment, offers)
+        x402.check_accepted(payload, offer)
+        return payment, offer
 
     async def _from_mpp(
         self, token: bytes, request: PaidRequest, realm: str, bound_to: str

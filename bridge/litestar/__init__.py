@@ -8,6 +8,7 @@ from bridge.config import ConfigError, PaymentConfig
 from bridge.litestar.plugin import PaymentPlugin
 from bridge.pricing import Paid
 from bridge.routes import SettlePolicy
+from translators.foreign import X402Only
 from translators.payment import Asset, Payment, Protocol, Settlement
 from translators.price import Price, PriceError
 
@@ -23,4 +24,5 @@ __all__ = [
     "Protocol",
     "SettlePolicy",
     "Settlement",
+    "X402Only",
 ]

@@ -10,6 +10,7 @@ from bridge.settlers.base import BeforeBroadcast, Fate, Found, settlement_of
 from bridge.settlers.chain_reader import ChainReader, nothing_sent, terms_of
 from bridge.settlers.eip3009_calls import moved_money
 from bridge.settlers.fate import explain_refusal
+from bridge.settlers.foreign import refuse_foreign
 from bridge.settlers.node_errors import NodeError, as_int
 from bridge.settlers.transaction import Call, Fees, GasLimits, Sent, transfer
 from bridge.stores.base import Record
@@ -102,6 +103,7 @@ class ChainSettler:
         from bridge.settlers.chain_checks import check_relayer, check_token, relayer_account
         from bridge.settlers.relayer import Relayer
 
+        refuse_foreign(offers, "the chain settler")
         account = relayer_account(self._private_key)
         chain_id = await self._reader.start({offer.asset.chain_id for offer in offers})
         nodes = self._reader.nodes
@@ -156,7 +158,7 @@ class ChainSettler:
         patience = Patience(
             self._reader.confirmations, self._poll_seconds, self._replace_after_seconds, self._max_replacements
         )
-        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        deadline: float | None = None
         displaced_at = 0
         for _ in range(_SENDINGS):
             try:
@@ -173,6 +175,8 @@ class ChainSettler:
                     raise
                 # Something was sent before. It can do nothing any more, by the word of a node that is gone now.
                 raise OutcomeUnknown("the settlement was displaced, and the chain's node does not answer") from None
+            # From the first broadcast on: whoever had to queue for a nonce has not waited for a block yet.
+            deadline = deadline or asyncio.get_running_loop().time() + self._timeout_seconds
             try:
                 mined = await deliver(relayer, sent, before_broadcast, patience, deadline)
             except Displaced as displaced:

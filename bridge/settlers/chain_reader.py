@@ -18,7 +18,7 @@ from bridge.stores.base import Record
 from translators.checks import is_proven
 from translators.eip3009 import authorization_digest
 from translators.errors import Unavailable, VerificationFailed
-from translators.payment import Offer, Payment
+from translators.payment import Offer, Payment, is_foreign
 
 if TYPE_CHECKING:  # web3 takes a second to import, and a command's `--help` should not
     from bridge.settlers.nodes import Nodes
@@ -101,9 +101,10 @@ class ChainReader:
     async def find(self, record: Record) -> Found | None:
         """What the chain says of a journal's row, with as many confirmations as a settlement needs.
 
-        None for a row of another chain. Raises `Unavailable`.
+        None for a row of another chain, and for a foreign payment. Raises `Unavailable`.
         """
-        if record.chain_id != self.chain_id:
+        # A token knows of its own authorizations only: it would call every other payment unused.
+        if record.chain_id != self.chain_id or is_foreign(record.id):
             return None
         with nothing_sent():
             return await find_record(

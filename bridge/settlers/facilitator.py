@@ -18,6 +18,7 @@ from bridge.settlers.eip3009_calls import plain_signature
 from bridge.settlers.facilitator_answers import Doubtful, Kind, Pending, read_settlement, read_supported, read_verdict
 from bridge.settlers.facilitator_http import FacilitatorHttp, Headers, NoAnswer, check_rate
 from bridge.settlers.facilitator_proof import prove
+from bridge.settlers.foreign import check_foreign_kinds, foreign_body
 from bridge.stores.base import Record
 from translators import x402
 from translators.checks import is_proven
@@ -79,12 +80,14 @@ class FacilitatorSettler:
         Raises `SettlerConfigError` when that does not cover every offer, or the nodes are on none of their chains.
         """
         self._http.open()
-        chains = {offer.asset.chain_id for offer in offers}
+        own = [offer for offer in offers if offer.foreign is None]
+        chains = {offer.asset.chain_id for offer in own}
         try:
             kinds = await self._supported()
+            check_foreign_kinds(offers, kinds)
             self._versions = {chain: _version(kinds, chain) for chain in chains}
             if self._reader is not None:
-                await self._start_reader(self._reader, offers)
+                await self._start_reader(self._reader, own)
         except BaseException:
             await self.close()
             raise
@@ -110,7 +113,8 @@ class FacilitatorSettler:
 
     async def verify(self, payment: Payment, offer: Offer, resource: Resource) -> None:
         """Ask `/verify`; raises the payment's error, or `Unavailable` when the facilitator gives no verdict."""
-        if not self._verifies:
+        if not self._verifies and payment.foreign is None:
+            # Of a foreign proof nothing is known before.
             return
         try:
             answer = await self._http.request("POST", "/verify", self._body(payment, offer, resource))
@@ -126,10 +130,11 @@ class FacilitatorSettler:
         body = self._body(payment, offer, resource)
         headers = await self._http.authentication("POST", "/settle")
         await before_broadcast("")
-        reader = self._reader_of(payment.chain_id)
+        # What carries a foreign payment is no call of its token's that a node could show.
+        reader = self._reader_of(payment.chain_id) if payment.foreign is None else None
         transaction: str | None
         try:
-            transaction = await self._settle_patiently(body, headers, payment.chain_id, before_broadcast)
+            transaction = await self._settle_patiently(body, headers, payment, before_broadcast)
             doubt = OutcomeUnknown("the facilitator claims a settlement that the chain does not show")
         except OutcomeUnknown as unknown:
             if reader is None:
@@ -177,20 +182,22 @@ class FacilitatorSettler:
         return self._reader if self._reader is not None and self._reader.chain_id == chain_id else None
 
     async def _settle_patiently(
-        self, body: bytes, headers: Mapping[str, str], chain_id: int, before_broadcast: BeforeBroadcast
+        self, body: bytes, headers: Mapping[str, str], payment: Payment, before_broadcast: BeforeBroadcast
     ) -> str:
         try:
-            return await self._settle(body, headers, chain_id)
+            return await self._settle(body, headers, payment.network)
         except Pending as error:
             pending = error
+            if payment.foreign is not None and not payment.foreign.moves_once:
+                raise
         try:
             # The same once more, as hosted facilitators want it: they look at the transaction that they have sent.
             await before_broadcast(pending.transaction)
-            return await self._settle(body, await self._http.authentication("POST", "/settle"), chain_id)
+            return await self._settle(body, await self._http.authentication("POST", "/settle"), payment.network)
         except Exception:  # whatever is wrong now, a transaction is under way
             raise pending from None
 
-    async def _settle(self, body: bytes, headers: Mapping[str, str], chain_id: int) -> str:
+    async def _settle(self, body: bytes, headers: Mapping[str, str], network: str) -> str:
         try:
             answer = await self._http.send("POST", "/settle", body, headers)
         except NoAnswer as error:
@@ -198,9 +205,11 @@ class FacilitatorSettler:
                 raise OutcomeUnknown("the facilitator was asked to settle, and does not answer") from None
             raise Unavailable("the facilitator does not answer; nothing was sent") from None
         check_rate(answer, self._clock)
-        return read_settlement(answer.status, answer.body, chain_id)
+        return read_settlement(answer.status, answer.body, network)
 
     def _body(self, payment: Payment, offer: Offer, resource: Resource) -> bytes:
+        if payment.foreign is not None and offer.foreign is not None:
+            return foreign_body(payment.foreign, offer.foreign)
         version = self._versions[payment.chain_id]
         payload: Any
         requirements: Any

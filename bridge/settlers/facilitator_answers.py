@@ -22,7 +22,7 @@ from translators.errors import (
     Unavailable,
     VerificationFailed,
 )
-from translators.networks import chain_id_from_network
+from translators.networks import caip2, chain_id_from_network
 
 __all__ = ["Doubtful", "Failed", "Kind", "Pending", "read_settlement", "read_supported", "read_verdict"]
 
@@ -68,6 +68,8 @@ _VERDICT: Final = msgspec.json.Decoder(_Verdict)
 _SETTLEMENT: Final = msgspec.json.Decoder(_Settlement)
 
 _TRANSACTION: Final = re.compile(r"0x[0-9a-fA-F]{64}")
+_OTHER_TRANSACTION: Final = re.compile(r"[0-9A-Za-z][!-~]{15,127}")
+"""How a network that is not EVM may name a transaction: Solana by 64 bytes of base58."""
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}")
 
 _NOT_PROCESSED: Final = frozenset({301, 302, 307, 308, 401, 403, 404, 405, 413, 415, 429})
@@ -138,8 +140,8 @@ def read_verdict(status: int, body: bytes) -> None:
     raise Unavailable("the facilitator cannot tell whether the payment is good")
 
 
-def read_settlement(status: int, body: bytes, chain_id: int) -> str:
-    """Read an answer of `/settle`: the transaction's hash, in lower case.
+def read_settlement(status: int, body: bytes, network: str) -> str:
+    """Read an answer of `/settle` for a payment on `network` (CAIP-2): the transaction's hash, in lower case on EVM.
 
     Raises `Pending`, `OutcomeUnknown`, `Unavailable`, or, when the facilitator certainly sent nothing, the payment's
     error.
@@ -149,11 +151,11 @@ def read_settlement(status: int, body: bytes, chain_id: int) -> str:
         if status in _NOT_PROCESSED:
             raise Unavailable("the facilitator does not take settlements now")
         raise _unknown("gives no understandable answer")
-    transaction = _transaction(answer.transaction)
+    transaction = _transaction(answer.transaction, network)
     if answer.success:
         if status >= 300 or transaction is None:
             raise _unknown("claims a settlement without telling a transaction")
-        if not _is_on(answer.network, chain_id):
+        if not _is_on(answer.network, network):
             raise Doubtful(_unknown("claims a settlement on another network").detail, transaction)
         return transaction
     reason = _slug(answer.error_reason)
@@ -196,17 +198,25 @@ def _slug(reason: Any) -> str:
     return word if _SLUG.fullmatch(word) else ""
 
 
-def _transaction(value: Any) -> str | None:
-    return value.lower() if isinstance(value, str) and _TRANSACTION.fullmatch(value) else None
+def _transaction(value: Any, network: str) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if network.startswith("eip155:"):
+        return value.lower() if _TRANSACTION.fullmatch(value) else None
+    return value if _OTHER_TRANSACTION.fullmatch(value) else None
 
 
-def _is_on(network: Any, chain_id: int) -> bool:
-    """Whether a network is the chain, or is not told in a form that says."""
+def _is_on(told: Any, network: str) -> bool:
+    """Whether a network is the payment's, or is not told in a form that says."""
+    if not isinstance(told, str):
+        return True
     try:
-        told = chain_id_from_network(network) if isinstance(network, str) else None
+        chain_id = chain_id_from_network(told)
     except MalformedError:
         return True
-    return told is None or told == chain_id
+    if chain_id is not None:
+        return caip2(chain_id) == network
+    return told == network or ":" not in told or network.startswith("eip155:")
 
 
 def _refusal(reason: str, otherwise: type[PaymentError]) -> PaymentError:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from bridge.settlers.base import BeforeBroadcast, Found, settlement_of
+from bridge.settlers.foreign import refuse_foreign
 from bridge.stores.base import Record
 from translators.checks import is_proven
 from translators.errors import Unavailable
@@ -25,7 +26,11 @@ class NullSettler:
         self._clock = clock
 
     async def start(self, offers: Sequence[Offer]) -> None:
-        """Nothing to connect to; says so, for it must not be in production."""
+        """Nothing to connect to; says so, for it must not be in production.
+
+        Raises `SettlerConfigError` for a foreign offer: anybody could make up its proof.
+        """
+        refuse_foreign(offers, "the null settler")
         structlog.get_logger("x402_mpp").warning("settler.null", detail="nobody is charged")
 
     async def close(self) -> None:
