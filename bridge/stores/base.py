@@ -103,9 +103,10 @@ class Store(TypingProtocol):
     ) -> Record:
         """Move a row that `owner` holds along the lifecycle table; durable when it returns.
 
-        What is None stays as it is. `response` is kept in the same step, until it expires. `to` equal to the current state only renews the lease or adds the transaction or
-        reason. A lease that is over is no obstacle while nobody has taken the row. Raises `IllegalTransition` where
-        the table does not lead there, and `ClaimLost` where the row is not (or no longer) `owner`'s.
+        What is None stays as it is. `response` is kept in the same step, until it expires. `to` equal to the current
+        state only renews the lease or adds the transaction or reason. A lease that is over is no obstacle while nobody
+        has taken the row. Raises `IllegalTransition` where the table does not lead there, and `ClaimLost` where the row
+        is not (or no longer) `owner`'s.
         """
         ...
 
@@ -136,9 +137,9 @@ class Store(TypingProtocol):
     ) -> list[Record]:
         """Hand to `owner` at most `limit` rows that are `settling` or `unknown` and whose lease is over.
 
-        Only the row of `payment_id`, where it is given. For the reconciler: whoever sent the money off died or gave up, `claim` leaves such rows alone, and only the
-        chain can say how they ended. Those that have waited longest go first, and come back in no particular order.
-        Two reconcilers never hold one row, and the former owner's `advance` raises `ClaimLost` from here on; so a
+        Only the row of `payment_id`, where it is given. For the reconciler: whoever sent the money off died or gave up,
+        `claim` leaves such rows alone, and only the chain can say how they ended. Those that have waited longest
+        go first, and come back in no particular order. Two reconcilers never hold one row, and the former owner's `advance` raises `ClaimLost` from here on; so a
         lease outlives the longest settlement.
         """
         ...

@@ -9,13 +9,27 @@ from msgspec.structs import replace
 from bridge.stores.base import Claim, ClaimLost, Record
 from translators.lifecycle import TRANSITIONS, State, check_transition
 
-__all__ = ["FINISHED", "OUTCOME_OPEN", "advance", "claim", "is_disposable", "is_lease_over", "is_orphaned", "take_over"]
+__all__ = [
+    "FINISHED",
+    "FORGETTABLE",
+    "OUTCOME_OPEN",
+    "advance",
+    "claim",
+    "is_disposable",
+    "is_lease_over",
+    "is_orphaned",
+    "leading_to",
+    "take_over",
+]
 
 OUTCOME_OPEN = (State.SETTLING, State.UNKNOWN)
 """States in which money may have moved and nobody has said so yet."""
 
 FINISHED = (State.DELIVERED, State.RELEASED)
 """States in which nobody is owed anything."""
+
+FORGETTABLE = (State.CLAIMED, *FINISHED)
+"""States of rows that `purge` may have to look at."""
 
 
 def is_lease_over(row: Record, now: float) -> bool:
@@ -62,6 +76,11 @@ def advance(
         transaction=row.transaction if transaction is None else transaction,
         reason=row.reason if reason is None else reason,
     )
+
+
+def leading_to(to: State) -> tuple[State, ...]:
+    """The states from which `advance` moves its owner's row to `to`, for a store that has its server look."""
+    return tuple(state for state in State if state is to or to in TRANSITIONS[state])
 
 
 def is_orphaned(row: Record, now: float) -> bool:

@@ -1,21 +1,42 @@
 """The stores that the contract is held against."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.stores import Store
+from tests.bridge.stores import servers
 from tests.bridge.stores.rows import with_store
 
 Use = Callable[[Store], Awaitable[Any]]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """A schema of its own in the PostgreSQL server at DATABASE_URL, dropped afterwards."""
+    with servers.postgres_schema() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """A prefix of its own in the Redis server at REDIS_URL, whose keys are deleted afterwards."""
+    with servers.redis_prefix() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty store of each kind."""
-    return {"memory": "memory:", "sqlite": f"sqlite:{tmp_path}/payments.db"}[request.param]
+    match request.param:
+        case "memory":
+            return "memory:"
+        case "sqlite":
+            return f"sqlite:{tmp_path}/payments.db"
+        case kind:
+            return str(request.getfixturevalue({"postgresql": "postgres_url", "redis": "redis_url"}[kind]))
 
 
 @pytest.fixture

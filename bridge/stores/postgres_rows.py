@@ -1,0 +1,133 @@
+"""Payments in PostgreSQL: the statements, and how a record becomes a row and a row a record."""
+
+from typing import Any
+
+from bridge.stores import rules
+from bridge.stores.base import Record
+from bridge.stores.postgres_job import Cursor
+from translators.lifecycle import State
+from translators.payment import Protocol
+
+__all__ = ["COLUMNS", "Statements", "fetch_record", "from_row", "storable", "to_row"]
+
+COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after,
+    valid_before, owner, lease_until, created_at, updated_at, transaction, reason"""
+"""The fields of `Record`, in their order."""
+
+
+class Statements:
+    """The statements, for the tables in `schema`. The states in them are literals: so PostgreSQL uses the indices."""
+
+    def __init__(self, schema: str) -> None:
+        table, places = f"{schema}.payments", ", ".join(["%s"] * len(Record.__struct_fields__))
+        columns = ", ".join(f"payments.{column.strip()}" for column in COLUMNS.split(","))
+        self.get = f"SELECT {COLUMNS} FROM {table} WHERE id = %s"  # noqa: S608  (constants, here and below)
+        self.lock = f"{self.get} FOR UPDATE"
+        self.insert = f"INSERT INTO {table} ({COLUMNS}) VALUES ({places}) ON CONFLICT DO NOTHING"  # noqa: S608
+        self.replace = f"UPDATE {table} SET ({COLUMNS}) = ROW ({places}) WHERE id = %s"  # noqa: S608
+        self.advance = f"""
+            UPDATE {table} SET state = %(to)s, updated_at = %(now)s,
+                lease_until = coalesce(%(lease_until)s, lease_until),
+                transaction = coalesce(%(transaction)s, transaction),
+                reason = coalesce(%(reason)s, reason)
+            WHERE id = %(id)s AND owner = %(owner)s AND state = ANY (%(from)s) RETURNING {COLUMNS}"""  # noqa: S608
+        self.deliver = f"""
+            WITH moved AS ({self.advance}), kept AS (
+                INSERT INTO {schema}.responses SELECT id, %(response)s, %(expires_at)s FROM moved
+                ON CONFLICT (payment_id) DO UPDATE
+                SET response = excluded.response, expires_at = excluded.expires_at
+            )
+            SELECT {COLUMNS} FROM moved"""  # noqa: S608
+        self.response = f"SELECT response FROM {schema}.responses WHERE payment_id = %s AND expires_at > %s"  # noqa: S608
+        gives_way = "k.expires_at <= %(now)s OR k.bound_to IN (excluded.bound_to, %(instead_of)s)"
+        self.bind_key = f"""
+            INSERT INTO {schema}.idempotency_keys AS k VALUES (%(key)s, %(to)s, %(expires_at)s)
+            ON CONFLICT (key) DO UPDATE SET
+                bound_to = CASE WHEN {gives_way} THEN excluded.bound_to ELSE k.bound_to END,
+                expires_at = CASE WHEN {gives_way} THEN excluded.expires_at ELSE k.expires_at END
+            RETURNING bound_to"""  # noqa: S608
+        self.records = f"""
+            SELECT {COLUMNS} FROM {table} WHERE %(states)s::text[] IS NULL OR state = ANY (%(states)s)
+            ORDER BY updated_at DESC, id LIMIT %(limit)s"""  # noqa: S608
+        self.purge_kept = tuple(
+            f"DELETE FROM {schema}.{kept} WHERE expires_at <= %s"  # noqa: S608
+            for kept in ("responses", "idempotency_keys")
+        )
+        # MATERIALIZED: found once. A plan may run a subquery again, which would pass over what it has locked itself.
+        self.take_over = f"""
+            WITH orphans AS MATERIALIZED (
+                SELECT id FROM {table} WHERE {_state_in(rules.OUTCOME_OPEN)} AND lease_until <= %(now)s
+                AND (%(payment_id)s::text IS NULL OR id = %(payment_id)s)
+                ORDER BY lease_until, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+            )
+            UPDATE {table} SET owner = %(owner)s, lease_until = %(lease_until)s, updated_at = %(now)s
+            FROM orphans WHERE payments.id = orphans.id RETURNING {columns}"""  # noqa: S608
+        self.purge = f"""
+            WITH disposable AS MATERIALIZED (
+                SELECT id FROM {table} WHERE {_state_in(rules.FORGETTABLE)} AND valid_before <= %(now)s::numeric
+                AND ({_state_in(rules.FINISHED)} OR lease_until <= %(now)s) LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+            )
+            DELETE FROM {table} USING disposable WHERE payments.id = disposable.id"""  # noqa: S608
+
+
+def _state_in(states: tuple[State, ...]) -> str:
+    return f"state IN ({', '.join(repr(state.value) for state in states)})"
+
+
+def storable(text: str) -> str:
+    """A text without NUL: PostgreSQL holds none; a facilitator's reason can, and what it says has happened."""
+    return text.replace("\0", "\ufffd")
+
+
+def to_row(record: Record) -> tuple[str | float, ...]:
+    """What the statements take for a row."""
+    # Integers as text: psycopg would choose a type by size, and prepare the same statement once for each.
+    return (
+        record.id,
+        record.state.value,
+        record.protocol.value,
+        storable(record.route),
+        storable(record.correlation_id),
+        str(record.chain_id),
+        record.asset,
+        record.payer,
+        record.recipient,
+        str(record.value),
+        record.nonce,
+        str(record.valid_after),
+        str(record.valid_before),
+        record.owner,
+        record.lease_until,
+        record.created_at,
+        record.updated_at,
+        storable(record.transaction),
+        storable(record.reason),
+    )
+
+
+async def fetch_record(cursor: Cursor) -> Record | None:
+    """The one row that a statement returned, or None."""
+    row = await cursor.fetchone()
+    return None if row is None else from_row(row)
+
+
+def from_row(row: tuple[Any, ...]) -> Record:
+    """What the statements return, as a record."""
+    (id_, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, *rest) = row
+    valid_after, valid_before, *last = rest
+    return Record(
+        id_,
+        State(state),
+        Protocol(protocol),
+        route,
+        correlation_id,
+        chain_id,
+        asset,
+        payer,
+        recipient,
+        int(value),
+        nonce,
+        int(valid_after),
+        int(valid_before),
+        *last,
+    )
