@@ -139,8 +139,8 @@ class Store(TypingProtocol):
 
         Only the row of `payment_id`, where it is given. For the reconciler: whoever sent the money off died or gave up,
         `claim` leaves such rows alone, and only the chain can say how they ended. Those that have waited longest
-        go first, and come back in no particular order. Two reconcilers never hold one row, and the former owner's `advance` raises `ClaimLost` from here on; so a
-        lease outlives the longest settlement.
+        go first, and come back in no particular order. Two reconcilers never hold one row, and the former owner's
+        `advance` raises `ClaimLost` from here on; so a lease outlives the longest settlement.
         """
         ...
 
