@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tests.translators import samples
+from tests.translators import foreign_samples, samples
 from translators import mpp, x402
 from translators.binding import challenge_hashes, check_challenge_id, check_digest, check_expiry, parse_time
-from translators.checks import check_payment
+from translators.checks import check_payment, check_window
 from translators.eip3009 import authorization_digest, domain_separator
-from translators.errors import PaymentError
+from translators.errors import MethodUnsupported, PaymentError
+from translators.foreign import find_foreign_offer, from_foreign_payload
 from translators.payment import Offer, Payment
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1, x402_v2
@@ -35,8 +36,9 @@ OFFERS = [
     samples.OFFER,
     msgspec.structs.replace(samples.OFFER, asset=msgspec.structs.replace(samples.USDC, version="1")),
 ]
+FOREIGN_OFFERS = [foreign_samples.offer(name) for name in foreign_samples.ENTRIES]
 NOW = samples.NOW
-SECRETS = (samples.payment_v1().authorization.signature.hex()[8:24], "5ignature")
+SECRETS = (samples.payment_v1().authorization.signature.hex()[8:24], "5ignature", "5e5e5e5e")
 
 ENTRY_V1 = msgspec.to_builtins(x402.to_requirements_v1(samples.OFFER, samples.RESOURCE))
 ENTRY_V2 = msgspec.to_builtins(x402.to_requirements_v2(samples.OFFER))
@@ -85,6 +87,19 @@ def run_v2_credential(message: Message) -> None:
         lambda: check_and_forward(x402.from_payload_v2(payload)),
         lambda: x402_v2.encode_payment_payload(payload),
     )
+
+
+def run_foreign_credential(message: Message) -> None:
+    payload = x402_v2.decode_payment_payload(message)
+    offer = find_foreign_offer(payload, FOREIGN_OFFERS)
+    if offer is None:
+        raise MethodUnsupported("no foreign offer is meant")
+    payment = from_foreign_payload(payload, offer)
+    assert payment.foreign is not None
+    # What is handed on is the same payment when it is read again.
+    handed_on = x402_v2.decode_payment_payload(base64.b64encode(payment.foreign.payload)[: 16 * 1024])
+    assert from_foreign_payload(handed_on, offer).id == payment.id
+    check_window(payment, NOW)
 
 
 def run_mpp_credential(message: Message) -> None:
@@ -169,6 +184,10 @@ def _targets() -> dict[str, Target]:
         "v1 receipt": Target(x402_v1.decode_settlement_response, unpack(v1_settled)),
         "v2 challenge": Target(run_v2_challenge, unpack(x402_v2.encode_payment_required(v2_required))),
         "v2 credential": Target(run_v2_credential, unpack(samples.credential_header_v2())),
+        **{
+            f"v2 {name} credential": Target(run_foreign_credential, msgspec.json.encode(foreign_samples.wire(name)))
+            for name in foreign_samples.ENTRIES
+        },
         "v2 receipt": Target(x402_v2.decode_settlement_response, unpack(v2_settled)),
         "mpp challenge": Target(run_mpp_challenge, folded.encode(), packed=False),
         "mpp credential": Target(run_mpp_credential, unpack(samples.credential_header_mpp())),
