@@ -495,8 +495,11 @@ async def test_lagging_node(rpc_url: str) -> None:
     assert settlement.payment_id == payment.id
 
 
-async def test_nothing_secret_is_told(rpc_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_secret_is_told(
+    rpc_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither the relayer's key nor a signature nor the node's URL reaches a log, a repr or an error."""
+    monkeypatch.setattr("bridge.settlers.nodes._PAUSE_SECONDS", 0.01)
     caplog.set_level("DEBUG")
     payment = a_payment()
     secrets = [RELAYER.key.hex(), payment.authorization.signature.hex(), "api-key-in-the-path"]

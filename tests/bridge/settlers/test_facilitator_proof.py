@@ -39,7 +39,7 @@ async def facilitator(rpc_url: Any, payment: Payment, act: Act, **options: Any) 
 
     async with scripted(handler) as server:
         settler = FacilitatorSettler(
-            server.url, rpc_url=rpc_url, **{"timeout_seconds": 2, "check_seconds": 0.7, **options}
+            server.url, rpc_url=rpc_url, **{"timeout_seconds": 2, "check_seconds": 0.4, **options}
         )
         await settler.start([OFFER])
         try:

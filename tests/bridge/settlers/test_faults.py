@@ -15,7 +15,7 @@ from bridge.settlers.chain import ChainSettler
 from translators.errors import PaymentError, Unavailable
 from translators.payment import Payment
 
-from .anvil import anvil, until
+from .anvil import anvil, quick, until
 from .payments import OFFER, PRICE, RECIPIENT, RELAYER, RESOURCE, Recorder, a_payment, a_record
 from .proxy import Drop, Forward, proxy
 from .rpc import ask, balance, running, settle
@@ -88,14 +88,14 @@ async def test_reorganised_under_load() -> None:
 
 
 async def test_slow_chain() -> None:
-    """150 ms on every answer delay, and change nothing."""
+    """100 ms on every answer delay, and change nothing."""
 
     async def slow(method: str, params: list[Any], forward: Forward) -> Any:
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.1)
         return await forward()
 
     payments = [a_payment() for _ in range(8)]
-    async with anvil("--block-time", "1") as chain, proxy(chain.url, slow) as url, running(url) as settler:
+    async with quick() as chain, proxy(chain.url, slow) as url, running(url) as settler:
         await asyncio.gather(*(settle(settler, payment) for payment in payments))
         assert await balance(chain.url, RECIPIENT) == 8 * PRICE
 
@@ -124,8 +124,8 @@ async def test_two_processes_with_one_key() -> None:
 @pytest.mark.parametrize("how", ["hangs", "refuses"])
 async def test_node_that_dies_midway(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a second node, the death of the first costs nobody anything."""
-    monkeypatch.setattr("bridge.settlers.chain_reader._NODE_SECONDS", 1)
-    monkeypatch.setattr("bridge.settlers.chain_reader._SHORTEST", 0.5)
+    monkeypatch.setattr("bridge.settlers.chain_reader._NODE_SECONDS", 0.6)
+    monkeypatch.setattr("bridge.settlers.chain_reader._SHORTEST", 0.3)
     dead = False
 
     async def dying(method: str, params: list[Any], forward: Forward) -> Any:
@@ -139,7 +139,7 @@ async def test_node_that_dies_midway(how: str, monkeypatch: pytest.MonkeyPatch) 
         return answer
 
     payments, recorder = [a_payment() for _ in range(6)], Recorder()
-    async with anvil("--block-time", "1") as chain, proxy(chain.url, dying) as url:
+    async with quick() as chain, proxy(chain.url, dying) as url:
         with structlog.testing.capture_logs() as logs:
             async with running(f"{url}, {chain.url}", timeout_seconds=20) as settler:
                 await settler.settle(payments[0], OFFER, RESOURCE, recorder)

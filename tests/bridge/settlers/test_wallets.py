@@ -77,7 +77,7 @@ async def test_malicious_wallets(rpc_url: str, code: bytes) -> None:
     """A wallet that loops, reverts, floods or answers with less than an answer is refused, in time."""
     wallet = await deploy(rpc_url, code)
     payment = a_payment(payer=wallet, signature=lambda signed: b"\1" + signed)
-    async with running(rpc_url) as settler:
+    async with running(rpc_url, max_gas=200_000, max_deploy_gas=300_000) as settler:
         began = time.monotonic()
         with pytest.raises(VerificationFailed):
             await settler.check_signature(payment, OFFER)
@@ -92,7 +92,7 @@ async def test_malicious_factories(rpc_url: str, code: bytes) -> None:
     factory = await deploy(rpc_url, code)
     payment = unmade(factory, POOR.address.lower(), 1)
     before, recorder = await nonce_of(rpc_url, RELAYER.address), Recorder()
-    async with running(rpc_url) as settler:
+    async with running(rpc_url, max_gas=200_000, max_deploy_gas=300_000) as settler:
         with pytest.raises(VerificationFailed):
             await settler.check_signature(payment, OFFER)
         with pytest.raises(VerificationFailed):
