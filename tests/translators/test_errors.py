@@ -17,7 +17,8 @@ MPP_PROBLEMS = {
     "malformed-credential": 402,
     "invalid-challenge": 402,
 }
-OWN_PROBLEMS = {"payment-unavailable": 503, "payment-outcome-unknown": 503}
+# No draft has a type for these.
+OWN_PROBLEMS = {"payment-unavailable": 503, "payment-outcome-unknown": 503, "idempotency-conflict": 409}
 
 # x402 v2, section 9
 X402_REASONS = {
@@ -27,7 +28,7 @@ X402_REASONS = {
     *(f"invalid_exact_evm_payload_authorization_{what}" for what in ("valid_after", "valid_before", "value_mismatch")),
     *(f"invalid_exact_evm_payload_{what}" for what in ("signature", "recipient_mismatch")),
 }
-OTHER_REASONS = {"payment_required", "invalid_exact_evm_nonce_already_used"}
+OTHER_REASONS = {"payment_required", "invalid_exact_evm_nonce_already_used", "idempotency_conflict"}
 
 
 def tree(root: type[PaymentError] = PaymentError) -> list[type[PaymentError]]:
@@ -42,15 +43,18 @@ CLASSES = tree()
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_answers(cls: type[PaymentError]) -> None:
-    """Slug and status are the draft's, or ours and 503; the reason is one that x402 clients know."""
+    """Slug and status are the draft's; or ours, under our own base, the same in both; the reason is a known word."""
     error = cls("what happened")
-    if issubclass(cls, Unavailable):
+    if error.slug in OWN_PROBLEMS:
         assert (error.mpp_status, error.x402_status) == (OWN_PROBLEMS[error.slug],) * 2
-        assert error.retry_after > 0
+        assert error.base == errors.OWN_PROBLEM_BASE
     else:
+        assert error.base == errors.PROBLEM_BASE
         allowed = {MPP_PROBLEMS[error.slug]} | ({400} if cls is errors.AmbiguousCredentials else set())
         assert error.mpp_status in allowed
         assert error.x402_status in (400, 402)
+    assert isinstance(error, Unavailable) == (error.x402_status == 503)
+    assert getattr(error, "retry_after", 1) > 0
     assert error.reason in X402_REASONS | OTHER_REASONS
     assert error.title
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", error.slug)
