@@ -93,7 +93,10 @@ class PostgreSQLStore:
             timeout=self._timeout,
             max_connections=self._max_connections,
         )
-        await lanes.open()
+        try:
+            await lanes.open()
+        except psycopg.Error as error:
+            raise unavailable(error) from error
         self._lanes = lanes
 
     async def close(self) -> None:
@@ -206,50 +209,42 @@ class PostgreSQLStore:
 
     async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
         """See `Store.records`."""
-        parameters = {"states": [state.value for state in states] or None, "limit": limit}
-
-        async def operation(connection: Connection, _again: bool) -> list[Record]:
-            cursor = await connection.execute(self._sql.records, parameters)
-            return [from_row(row) for row in await cursor.fetchall()]
-
-        return await self._opened().run(operation)
+        return await self._fetch(
+            self._sql.records, {"states": [state.value for state in states] or None, "limit": limit}
+        )
 
     async def take_over(
         self, *, owner: str, now: float, lease_until: float, limit: int = 100, payment_id: str | None = None
     ) -> list[Record]:
         """See `Store.take_over`."""
-        parameters = {
-            "owner": owner,
-            "now": now,
-            "lease_until": lease_until,
-            "limit": limit,
-            "payment_id": payment_id,
-        }
-
-        async def operation(connection: Connection, _again: bool) -> list[Record]:
-            cursor = await connection.execute(self._sql.take_over, parameters)
-            return [from_row(row) for row in await cursor.fetchall()]
-
-        return await self._opened().run(operation)
+        parameters = {"owner": owner, "now": now, "lease_until": lease_until, "limit": limit, "payment_id": payment_id}
+        return await self._fetch(self._sql.take_over, parameters)
 
     async def purge(self, *, now: float) -> int:
         """See `Store.purge`."""
+        for query in self._sql.purge_kept:
+            await self._purge(query, now)
+        return await self._purge(self._sql.purge, now)
+
+    async def _purge(self, query: str, now: float) -> int:
         parameters = {"now": now, "limit": _PURGED_AT_ONCE}
 
         async def operation(connection: Connection, _again: bool) -> int:
-            return (await connection.execute(self._sql.purge, parameters)).rowcount
+            return (await connection.execute(query, parameters)).rowcount
 
-        async def forget(connection: Connection, _again: bool) -> None:
-            for statement in self._sql.purge_kept:
-                await connection.execute(statement, (now,))
-
-        await self._opened().run(forget)
         purged = 0
         while True:
             count = await self._opened().run(operation)
             purged += count
             if count < _PURGED_AT_ONCE:
                 return purged
+
+    async def _fetch(self, query: str, parameters: dict[str, Any]) -> list[Record]:
+        async def operation(connection: Connection, _again: bool) -> list[Record]:
+            cursor = await connection.execute(query, parameters)
+            return [from_row(row) for row in await cursor.fetchall()]
+
+        return await self._opened().run(operation)
 
     def _opened(self) -> PostgresLanes:
         if self._lanes is None:

@@ -74,8 +74,8 @@ class PostgresLanes:
         return self._home.is_over
 
     async def open(self) -> None:
-        """Begin to connect."""
-        await self._pool.open()
+        """Connect; raises `psycopg.Error`."""
+        await self._pool.open(wait=True, timeout=self._timeout)
 
     async def close(self) -> None:
         """Finish what is queued, and close all connections."""

@@ -50,8 +50,11 @@ class Statements:
             SELECT {COLUMNS} FROM {table} WHERE %(states)s::text[] IS NULL OR state = ANY (%(states)s)
             ORDER BY updated_at DESC, id LIMIT %(limit)s"""  # noqa: S608
         self.purge_kept = tuple(
-            f"DELETE FROM {schema}.{kept} WHERE expires_at <= %s"  # noqa: S608
-            for kept in ("responses", "idempotency_keys")
+            f"""
+            DELETE FROM {schema}.{kept} WHERE {key} IN (
+                SELECT {key} FROM {schema}.{kept} WHERE expires_at <= %(now)s LIMIT %(limit)s
+            ) AND expires_at <= %(now)s"""  # noqa: S608
+            for kept, key in (("responses", "payment_id"), ("idempotency_keys", "key"))
         )
         # MATERIALIZED: found once. A plan may run a subquery again, which would pass over what it has locked itself.
         self.take_over = f"""
