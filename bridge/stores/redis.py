@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, Record, StoredResponse
@@ -19,24 +18,14 @@ from translators.errors import Unavailable
 from translators.lifecycle import State
 
 try:
-    from redis.asyncio import ConnectionPool
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import ResponseError
-
-    from bridge.stores.redis_pipe import LANES, RedisPipe
+    from bridge.stores.redis_pipe import RedisPipe
+    from bridge.stores.redis_server import check_server, open_pool, readable_url
 except ImportError as error:
     raise ImportError('a redis: store needs redis-py: pip install "x402-mpp-bridge[redis]"') from error
 
-__all__ = ["SCHEMA_VERSION", "RedisStore"]
+__all__ = ["RedisStore"]
 
 T = TypeVar("T")
-
-SCHEMA_VERSION = 1
-"""Which keys and fields there are. A release that changes them raises it, and knows how to read the older ones."""
-
-_SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
-"""Valkey speaks Redis' protocol, and redis-py knows only Redis' names for it."""
 
 _PURGED_AT_ONCE = 500
 """Rows looked at by one script: the claims that wait behind it notice nothing."""
@@ -57,7 +46,8 @@ class RedisStore:
     that is too little, use PostgreSQL.
 
     `start` refuses a server that may evict any key (`maxmemory-policy allkeys-*`), because it would forget claims.
-    Finished rows end by themselves a day after their authorization does, and never before.
+    Finished rows, kept answers and idempotency keys end by themselves a day after they are over, and never before; not
+    so where a server may evict what has an end (`volatile-*`): there only `purge` forgets.
 
     A call that gets no answer in time raises `Unavailable`. What the server did with it is then not known to anybody
     but the server: a claim that it did take is freed when its lease is over. A server that comes back is used again.
@@ -69,7 +59,7 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         parts = split_store_url(url, setting="prefix", default="x402-mpp", pattern="[A-Za-z0-9_.:-]{1,64}")
         self._timeout = parts.timeout
-        self._url = _readable(parts.driver_url)
+        self._url = readable_url(parts.driver_url)
         # The braces make it the hash tag by which a cluster puts all of these keys into one slot.
         prefix = f"{{{parts.name}}}:"
         self._version = f"{prefix}version"
@@ -80,7 +70,7 @@ class RedisStore:
         self._indices = (f"{prefix}open".encode(), f"{prefix}expiry".encode())
         self._home: HomeLoop | None = None
         self._pipe: RedisPipe | None = None
-        self._scripts = Scripts(expires=False)
+        self._expires, self._scripts = False, Scripts(expires=False)
 
     async def start(self) -> None:
         """Connect, and check that the server keeps what it is given.
@@ -89,12 +79,14 @@ class RedisStore:
         """
         if self._home is not None and not self._home.is_over:
             raise RuntimeError("the payment store is started already")
-        home, pipe = HomeLoop(), RedisPipe(_pool(self._url, self._timeout), timeout=self._timeout)
+        home, pipe = HomeLoop(), RedisPipe(open_pool(self._url, self._timeout), timeout=self._timeout)
         try:
-            await pipe.in_time(lambda: self._check_server(pipe))
+            expires = await pipe.in_time(lambda: check_server(pipe, self._version))
         except BaseException:
             await pipe.close()
             raise
+        # A volatile policy evicts keys that have an end. Without one ours are safe from it, and only `purge` forgets.
+        self._expires, self._scripts = expires, Scripts(expires=expires)
         self._home, self._pipe = home, pipe
 
     async def close(self) -> None:
@@ -147,7 +139,7 @@ class RedisStore:
             arguments += [
                 msgspec.msgpack.encode(response),
                 number(response.expires_at),
-                _seconds(response.expires_at - now),
+                self._life(response.expires_at - now),
             ]
         arguments += pairs({"state": to, "updated_at": now, **given})
 
@@ -186,7 +178,7 @@ class RedisStore:
             payment_id.encode(),
             number(now),
             number(expires_at),
-            _seconds(expires_at - now),
+            self._life(expires_at - now),
             (instead_of or "").encode(),
         )
         bound: bytes = await self._run(lambda pipe: pipe.run(self._scripts.bind_key, keys, arguments))
@@ -249,39 +241,12 @@ class RedisStore:
             raise Unavailable("The payment store is closed.")
         return await home.run(lambda: pipe.in_time(lambda: operation(pipe)))
 
+    def _life(self, seconds: float) -> int:
+        """How long Redis itself keeps what is over after `seconds`: no less than clocks can differ; 0 is for ever."""
+        return KEEP_FINISHED_SECONDS + max(0, math.ceil(seconds)) if self._expires else 0
+
     def _keys(self, payment_id: str) -> tuple[bytes, ...]:
         return (self._row + payment_id.encode(), *self._indices)
-
-    async def _check_server(self, pipe: RedisPipe) -> None:
-        await pipe.call("SET", self._version, SCHEMA_VERSION, "NX")
-        version = int(await pipe.call("GET", self._version))
-        if version > SCHEMA_VERSION:
-            raise RuntimeError(
-                f"the payment store has schema version {version}, and this release knows up to {SCHEMA_VERSION}: "
-                "it was written by a later release"
-            )
-        memory, persistence = await _info(pipe, "memory"), await _info(pipe, "persistence")
-        policy = memory.get("maxmemory_policy", "")
-        if policy.startswith("allkeys"):
-            raise RuntimeError(
-                f"the payment store's server may evict any key (maxmemory-policy {policy}) and would forget claims: "
-                "set maxmemory-policy noeviction"
-            )
-        # A volatile policy evicts keys that have an end. Without one ours are safe from it, and only `purge` forgets.
-        self._scripts = Scripts(expires=policy == "noeviction")
-        log = structlog.get_logger("x402_mpp")
-        if not policy:
-            log.warning("store.unchecked", detail="the server does not say whether it may evict keys")
-        if not persistence.get("aof_enabled"):
-            log.warning(
-                "store.not_durable",
-                detail="appendonly is off: a crash of the server loses claims made since its last snapshot",
-            )
-
-
-def _seconds(seconds: float) -> int:
-    """How long Redis itself keeps something that is over after `seconds`; no less than clocks can differ."""
-    return KEEP_FINISHED_SECONDS + max(0, math.ceil(seconds))
 
 
 def _literal(prefix: bytes) -> bytes:
@@ -291,37 +256,3 @@ def _literal(prefix: bytes) -> bytes:
 
 async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
     return list(await asyncio.gather(*calls))
-
-
-async def _info(pipe: RedisPipe, section: str) -> dict[str, Any]:
-    """What the server says about itself; nothing where this user may not ask."""
-    try:
-        info: dict[str, Any] = await pipe.call("INFO", section)
-    except Unavailable as error:
-        if isinstance(error.__cause__, ResponseError):
-            return {}
-        raise
-    return info
-
-
-def _readable(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    url = f"{_SCHEMES.get(scheme, scheme)}://{rest}"
-    try:
-        ConnectionPool.from_url(url)
-    except Exception:  # its text may repeat a part of the password
-        raise ValueError(f"this {scheme}: URL cannot be read; percent-encode what is special in its password") from None
-    return url
-
-
-def _pool(url: str, timeout: float) -> ConnectionPool:
-    pool = ConnectionPool.from_url(url, max_connections=LANES + 1)
-    # Ours, whatever the URL says. Without retries: whoever asked for a claim that may have been taken asks again.
-    pool.connection_kwargs |= {
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "decode_responses": False,
-        "protocol": 2,
-    }
-    return pool

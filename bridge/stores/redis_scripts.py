@@ -55,11 +55,12 @@ return {may and 1 or 0, redis.call('HGETALL', ROW)}
 
 _DELIVER = """
 -- KEYS[4] is where the answer is kept, KEYS[5] what is kept by its end. ARGV: id, now, owner, the states to come from,
--- the answer, its end, its seconds, what changes. Answers as the script above does.
+-- the answer, its end, its seconds (0: no end), what changes. Answers as the script above does.
 local state, owner = unpack(redis.call('HMGET', ROW, 'state', 'owner'))
 local may = owner == ARGV[3] and string.find(ARGV[4], ',' .. state .. ',', 1, true) ~= nil
 if may then
-    redis.call('SET', KEYS[4], ARGV[5], 'EX', ARGV[7])
+    redis.call('SET', KEYS[4], ARGV[5])
+    if ARGV[7] ~= '0' then redis.call('EXPIRE', KEYS[4], ARGV[7]) end
     redis.call('ZADD', KEYS[5], ARGV[6], KEYS[4])
     write(ARGV[1], ARGV[2], 8)
 end
@@ -67,14 +68,14 @@ return {may and 1 or 0, redis.call('HGETALL', ROW)}
 """
 
 _BIND = """
--- KEYS: the idempotency key's, what is kept by its end. ARGV: the payment, now, the end, its seconds, whom it may be in
--- place of. Answers with the payment that the key is bound to.
+-- KEYS: the idempotency key's, what is kept by its end. ARGV: the payment, now, the end, its seconds (0: no end), whom
+-- it may be in place of. Answers with the payment that the key is bound to.
 local bound = redis.call('HMGET', KEYS[1], 'to', 'until')
 if bound[1] and tonumber(bound[2]) > tonumber(ARGV[2]) and bound[1] ~= ARGV[1] and bound[1] ~= ARGV[5] then
     return bound[1]
 end
 redis.call('HSET', KEYS[1], 'to', ARGV[1], 'until', ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[4])
+if ARGV[4] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
 redis.call('ZADD', KEYS[2], ARGV[3], KEYS[1])
 return ARGV[1]
 """
