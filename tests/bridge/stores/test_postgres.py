@@ -45,16 +45,20 @@ def test_the_columns_are_the_records_fields(url: str, other: psycopg.Connection[
     assert tuple(column.strip() for column in postgres_rows.COLUMNS.split(",")) == Record.__struct_fields__
 
 
-@pytest.mark.parametrize(("statement", "index"), [("take_over", "payments_by_lease"), ("purge", "payments_by_expiry")])
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [("take_over", "payments_by_lease"), ("purge", "payments_by_expiry"), ("records", "payments_by_update")],
+)
 def test_sweeps_use_an_index(
     url: str, other: psycopg.Connection[tuple[object, ...]], statement: str, index: str
 ) -> None:
     """Reconciling and purging look at the rows they want, not at all that were ever paid."""
     with_store(url, lambda store: put(store, State.CLAIMED))
     query = getattr(postgres_rows.Statements(servers.schema_of(url)), statement)
+    parameters = {"owner": "", "lease_until": 0.0, "now": 0.0, "limit": 1, "payment_id": None, "states": None}
     # The table is all but empty: without this, reading all of it would be the better plan.
     other.execute("SET enable_seqscan = off")
-    plan = other.execute(f"EXPLAIN {query}", {"owner": "", "lease_until": 0.0, "now": 0.0, "limit": 1}).fetchall()
+    plan = other.execute(f"EXPLAIN {query}", parameters).fetchall()
     assert f"using {index}" in " ".join(str(line) for (line,) in plan)
 
 

@@ -9,8 +9,10 @@ import redis
 from structlog.testing import capture_logs
 
 from bridge.stores import Record, Store, store_from_url
-from bridge.stores.redis import SCHEMA_VERSION, RedisStore
+from bridge.stores.base import StoredResponse
+from bridge.stores.redis import RedisStore
 from bridge.stores.redis_scripts import KEEP_FINISHED_SECONDS
+from bridge.stores.redis_server import SCHEMA_VERSION
 from tests.bridge.stores import servers
 from tests.bridge.stores.rows import LEASE, NOW, fresh, put, with_store
 from translators.errors import Unavailable
@@ -145,10 +147,19 @@ def test_a_server_that_may_evict_any_key_is_refused(private: str, client: "redis
 
 
 def test_a_server_that_may_evict_keys_with_an_end(private: str, client: "redis.Redis[bytes]") -> None:
-    """Under `volatile-*` our rows get no end, and so are not evicted."""
+    """Under `volatile-*` nothing of ours gets an end, so nothing is evicted, and `purge` forgets what is over."""
     client.config_set("maxmemory-policy", "volatile-lru")
-    row = with_store(servers.with_setting(private, "prefix=p"), lambda store: put(store, State.DELIVERED))
-    assert client.pttl(row_key("?prefix=p", row)) == -1
+    response = StoredResponse(status=200, headers=[], body=b"", fingerprint="f", proof="p", expires_at=NOW + 600)
+
+    async def use(store: Store) -> None:
+        row = await put(store, State.DELIVERED)
+        await store.advance(row.id, State.DELIVERED, owner=row.owner, now=NOW, response=response)
+        await store.bind_key("key", row.id, now=NOW, expires_at=NOW + 600)
+        assert {client.pttl(key) for key in client.scan_iter("{p}:*")} == {-1}
+        assert await store.purge(now=NOW + 600) == 0
+        assert await store.response(row.id, now=NOW) is None
+
+    with_store(servers.with_setting(private, "prefix=p"), use)
 
 
 @pytest.mark.parametrize(("appendonly", "events"), [("no", ["store.not_durable"]), ("yes", [])])
