@@ -1,4 +1,4 @@
-"""The official facilitator: x402 2.25's, serving `exact` on Base Sepolia in both generations.
+"""The official facilitator: x402 2.25's, serving `exact` on Base Sepolia in both generations, and `upto`.
 
 Settles on the chain at EVM_RPC_URL with the key in EVM_PRIVATE_KEY. The synchronous facilitator is used, with
 ordinary functions as endpoints: its settlement waits for a receipt, and the other requests need not.
@@ -12,13 +12,12 @@ from serving import NETWORK, run_asgi
 from x402 import x402FacilitatorSync
 from x402.mechanisms.evm import FacilitatorWeb3Signer
 from x402.mechanisms.evm.exact import register_exact_evm_facilitator
+from x402.mechanisms.evm.upto import UptoEvmFacilitatorScheme
 from x402.schemas import parse_payment_payload, parse_payment_requirements
 
-facilitator = register_exact_evm_facilitator(
-    x402FacilitatorSync(),
-    FacilitatorWeb3Signer(private_key=os.environ["EVM_PRIVATE_KEY"], rpc_url=os.environ["EVM_RPC_URL"]),
-    networks=NETWORK,
-)
+signer = FacilitatorWeb3Signer(private_key=os.environ["EVM_PRIVATE_KEY"], rpc_url=os.environ["EVM_RPC_URL"])
+facilitator = register_exact_evm_facilitator(x402FacilitatorSync(), signer, networks=NETWORK)
+facilitator.register([NETWORK], UptoEvmFacilitatorScheme(signer))
 app = FastAPI(title="x402 Facilitator")
 
 
