@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ANVIL := $(CURDIR)/tests/interop/peers/node/node_modules/@foundry-rs/anvil-linux-amd64/bin
 
-.PHONY: demo test check peers fuzz clean
+.PHONY: demo test check peers fuzz faults clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/x402-mpp demo
@@ -26,6 +26,10 @@ peers: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.translators.fuzz --count 1000000
+
+# Needs PostgreSQL's and Redis's binaries: it starts servers of its own. A quarter of an hour on two cores.
+faults: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.faults --all
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,46 @@
+"""The journal's server is stopped and started again while payments are made."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+from tests.bridge.stores.servers import wait_for_postgres, wait_for_redis
+from tests.faults.lab import Lab
+from tests.faults.load import Load, load
+
+WAIT_FOR = {"postgresql": wait_for_postgres, "redis": wait_for_redis}
+
+
+async def outage(
+    lab: Lab, store: str, settler: str, payments: int, *, stops: int = 3, rate: float = 0.2, kill: bool = False
+) -> Load:
+    """A load during which the store's server is stopped `stops` times, killed where `kill` says so.
+
+    What a server had answered before it was killed must be there afterwards, so both write before they answer.
+    """
+    server, url = lab.servers[store]
+
+    def stop() -> None:
+        server.stop(signal.SIGKILL if kill else signal.SIGINT)
+
+    def start() -> None:
+        server.start()
+        WAIT_FOR[store](url)
+
+    async def meanwhile() -> None:
+        for _ in range(stops):
+            await asyncio.sleep(0.7)
+            await asyncio.to_thread(stop)
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(start)
+
+    return await _loaded(lab, store, settler, payments, rate, meanwhile)
+
+
+async def _loaded(
+    lab: Lab, store: str, settler: str, payments: int, rate: float, meanwhile: Callable[[], Awaitable[None]]
+) -> Load:
+    result = await load(lab, lab.store(store), settler, payments, rate=rate, seconds=120, meanwhile=meanwhile, pace=6.0)
+    if not result.unavailable:
+        result.violations.append("nobody was told that the store is away: the outage missed the load")
+    return result
