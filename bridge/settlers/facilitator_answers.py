@@ -88,6 +88,8 @@ SDKs gave it for whatever went wrong from the moment of sending on, a receipt th
 _REFUSED: Final = re.compile(
     r"^(invalid|insufficient|unsupported|missing|expired|payment_expired|asset_not|no_facilitator)"
     r"|mismatch|not_supported|not_allowed|blocked|denied|sanction|used|replay"
+    r"|^permit2_(allowance|insufficient|not_yet|deadline|payment_too_early|invalid_(amount|owner|destination))"
+    r"|^upto_(amount_exceeds|unauthorized)"
 )
 """Reasons for which a facilitator refuses before it sends anything (x402 v2, section 9, and the official SDKs')."""
 
@@ -184,8 +186,9 @@ def _read(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T | None:
 
 
 def _is_undecided(reason: str) -> bool:
-    # A simulated transaction was not sent.
-    return _UNDECIDED.search(reason) is not None and "simulation" not in reason
+    # A simulated transaction was not sent, and a permit's deadline is looked at before.
+    sent_nothing = "simulation" in reason or reason == "permit2_deadline_expired"
+    return _UNDECIDED.search(reason) is not None and not sent_nothing
 
 
 def _is_refusal(reason: str) -> bool:
