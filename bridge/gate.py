@@ -412,6 +412,8 @@ class Attempt:
         while bound != own:
             payment_id, _, asked = bound.rpartition(" ")
             earlier = await store.get(payment_id)
+            if earlier is not None and earlier.state is State.CLAIMED and earlier.lease_until <= now:
+                earlier = await self._end_claim(earlier, now)
             if earlier is not None and earlier.state is not State.RELEASED:
                 if asked != fingerprint:
                     raise IdempotencyConflict("this idempotency key was used for another request")
@@ -419,6 +421,17 @@ class Attempt:
             # Nothing was paid by it: the key is free.
             bound = await store.bind_key(key, own, now=now, expires_at=expires_at, instead_of=bound)
         return self.verified.payment.id
+
+    async def _end_claim(self, record: Record, now: float) -> Record:
+        """End the claim of a request that died before it paid anything, so that it cannot go on after all."""
+        claim = await self.gate.store.claim(
+            replace(record, owner=secrets.token_hex(16), lease_until=now + self.gate.desk.lease_seconds), now=now
+        )
+        if not claim.won or claim.record.state is not State.CLAIMED:
+            return claim.record
+        return await self.gate.store.advance(
+            record.id, State.RELEASED, owner=claim.record.owner, now=now, lease_until=now
+        )
 
     async def _replay(self, payment_id: str, kept_for: Keeping) -> Replayed:
         """The answer that this very request got before; raises where it is not kept, or not for this client."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.payers import sign
+from bridge.stores import ClaimLost
 from bridge.testing import FakeSettler
 from tests.bridge.harness import MPP, PAYER, PROTOCOLS, STRANGER, V1, V2, House, envelope, reply
 from translators.errors import OutcomeUnknown
@@ -281,3 +282,27 @@ async def test_a_key_has_a_length() -> None:
         answer = await house.visit(headers=[await house.credential(MPP), ("Idempotency-Key", key)])
         assert (answer.status_code, answer.problem) == (402, "malformed-credential")
     assert house.runs == 0
+
+
+async def test_a_key_outlives_a_request_that_died() -> None:
+    """A claim whose process died before it paid anything does not hold the key, and cannot go on afterwards."""
+    never = asyncio.Event()
+
+    async def stuck(scope: Any, receive: Any, send: Any) -> None:
+        await never.wait()
+
+    house = House(handler=stuck)
+    died = asyncio.create_task(house.visit(headers=[await house.credential(V2), KEY]))
+    await asyncio.sleep(0.05)
+    first = await house.record()
+    assert first.state is State.CLAIMED
+    early = await house.visit(headers=[await house.credential(V2), KEY])
+    assert (early.status_code, early.problem) == (503, "payment-unavailable")
+    house.clock.advance(house.config.lease_seconds)
+    house.handler = None
+    assert (await house.visit(headers=[await house.credential(V2), KEY])).status_code == 200
+    assert (await house.store.get(first.id)).state is State.RELEASED  # type: ignore[union-attr]
+    with pytest.raises(ClaimLost):
+        await house.store.advance(first.id, State.SETTLING, owner=first.owner, now=house.clock())
+    assert len(house.settler.settlements) == 1
+    died.cancel()
