@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from bridge.settlers.base import SettlerConfigError
+from bridge.settlers.base import SettlerConfigError, SettlerUnreachable
 from bridge.settlers.eip3009_calls import (
     DOMAIN_SEPARATOR_CALL,
     NAME_CALL,
@@ -49,7 +49,7 @@ async def check_token(nodes: Nodes, asset: Asset) -> None:
                 f"it calls itself {name!r}, version {version!r}"
             )
     except (NodeError, NodeUnreachable) as error:
-        raise SettlerConfigError(f"the chain's node does not answer for {asset.address}: {error}") from None
+        raise SettlerUnreachable(f"the chain's node does not answer for {asset.address}: {error}") from None
 
 
 async def check_relayer(nodes: Nodes, relayer: Relayer) -> None:
@@ -59,7 +59,7 @@ async def check_relayer(nodes: Nodes, relayer: Relayer) -> None:
             raise SettlerConfigError(f"the relayer {relayer.address} has nothing to pay for gas with")
         await relayer.fees()
     except (NodeError, NodeUnreachable) as error:
-        raise SettlerConfigError(f"the chain's node tells no balance or no fees: {error}") from None
+        raise SettlerUnreachable(f"the chain's node tells no balance or no fees: {error}") from None
 
 
 async def _code(nodes: Nodes, address: str) -> str:
