@@ -38,7 +38,7 @@ from translators import errors
 from translators.networks import KNOWN_TOKENS, V1_NETWORKS
 from translators.payment import Asset, Protocol
 from translators.price import Price
-from translators.wire import exact_evm, mpp, x402_v1, x402_v2
+from translators.wire import exact_evm, foreign, mpp, x402_v1, x402_v2
 
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md")}
 PAGES |= {path.relative_to(ROOT).as_posix(): path for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -365,7 +365,7 @@ def test_every_header_is_described() -> None:
     assert [header for header in sorted(headers) if header not in page] == []
 
 
-@pytest.mark.parametrize("wire", [x402_v1, x402_v2, mpp, exact_evm])
+@pytest.mark.parametrize("wire", [x402_v1, x402_v2, mpp, exact_evm, foreign])
 def test_every_field_of_a_wire_is_described(wire: Any) -> None:
     """By its name on the wire."""
     for struct in (value for value in vars(wire).values() if isinstance(value, type)):
