@@ -25,12 +25,13 @@ import translators
 from bridge.cli import main as command
 from bridge.config import PaymentConfig
 from bridge.events import EVENTS
-from bridge.litestar import plugin
+from bridge.litestar import PaymentPlugin, plugin
 from bridge.pricing import Paid
 from bridge.responses import EXPOSED_HEADERS
 from bridge.settlers.base import Settler
 from bridge.settlers.chain import ChainSettler
 from bridge.settlers.facilitator import FacilitatorSettler
+from bridge.settlers.fallback import FallbackSettler
 from bridge.stores.base import Store
 from tests.docs.pictures import redraw, tracked
 from tests.layers import ROOT
@@ -162,7 +163,7 @@ def test_names_in_code_type_exist(page: str) -> None:
 def test_commands_that_are_shown_exist(page: str) -> None:
     """Our own commands and options, and our own modules, wherever a page shows a command line."""
     lines = [line for block in blocks(page, "console") for line in block.splitlines()] + sorted(words(page))
-    for line in lines:
+    for line in (line.removeprefix("$ ") for line in lines):
         if line.startswith("x402-mpp "):
             _check_command(shlex.split(line)[1:])
         elif match := re.match(r"python -m ([\w.]+)", line):
@@ -172,14 +173,31 @@ def test_commands_that_are_shown_exist(page: str) -> None:
 
 
 def _check_command(arguments: list[str]) -> None:
-    assert isinstance(command, click.Group)
     at: click.Command = command
-    for argument in arguments:
+    waiting = list(arguments)
+    while waiting:
+        argument, _, value = waiting.pop(0).partition("=")
         if argument.startswith("-"):
-            options = {option for parameter in at.get_params(click.Context(at)) for option in parameter.opts}
-            assert argument.partition("=")[0] in options, argument
+            context = click.Context(at)
+            options = {option: parameter for parameter in at.get_params(context) for option in parameter.opts}
+            assert argument in options, argument
+            if not value and waiting and not getattr(options[argument], "is_flag", False):
+                waiting.pop(0)
         elif isinstance(at, click.Group):
-            at = at.commands[argument]
+            found = at.get_command(click.Context(at), argument)
+            assert found is not None, argument
+            at = found
+
+
+def _commands(at: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command below `at` and itself, by its whole name, those included that are made only when asked for."""
+    yield path, at
+    if isinstance(at, click.Group):
+        context = click.Context(at)
+        for name in at.list_commands(context):
+            below = at.get_command(context, name)
+            assert below is not None, name
+            yield from _commands(below, f"{path} {name}")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -228,7 +246,7 @@ def test_every_setting_is_described_with_its_default() -> None:
         ), field.name
 
 
-@pytest.mark.parametrize("settler", [ChainSettler, FacilitatorSettler])
+@pytest.mark.parametrize("settler", [ChainSettler, FacilitatorSettler, FallbackSettler])
 def test_every_argument_of_a_settler_is_described(settler: type) -> None:
     """Each with its default."""
     rows = _argument_tables()
@@ -237,7 +255,7 @@ def test_every_argument_of_a_settler_is_described(settler: type) -> None:
         if parameter.default is inspect.Parameter.empty:
             assert "required" in told, name
         elif callable(parameter.default):
-            assert "time.time" in told, name
+            assert f"time.{parameter.default.__name__}" in told, name
         else:
             assert repr(parameter.default).replace("_", "") in told, name
 
@@ -278,12 +296,39 @@ def test_every_variable_does_what_the_table_says(monkeypatch: pytest.MonkeyPatch
     assert config.secret_keys == ["a", "b"]
 
 
-def test_every_command_and_option_is_described() -> None:
-    """Every option of every command is in a table under the command's name."""
-    assert isinstance(command, click.Group)
-    for name, subcommand in command.commands.items():
-        options = {option for parameter in subcommand.params for option in parameter.opts}
-        assert set(table("docs/configuration.md", f"option of `x402-mpp {name}`")) == options
+COMMANDS = dict(_commands(command, "x402-mpp"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_described(name: str) -> None:
+    """Options are in a table under their command's whole name, and a group's commands in one of their own."""
+    at, page = COMMANDS[name], "docs/configuration.md"
+    if at is command:
+        assert {f"x402-mpp {option}" for parameter in at.params for option in parameter.opts} <= words(page)
+        assert {f"x402-mpp {below}" for below in at.list_commands(click.Context(at))} <= words(page)
+        return
+    options = {parameter.opts[0]: parameter for parameter in at.params if isinstance(parameter, click.Option)}
+    if options:
+        rows = table(page, f"option of `{name}`")
+        assert set(rows) == set(options)
+        for option, parameter in options.items():
+            told = rows[option][-1]
+            assert not isinstance(parameter.default, str | int) or parameter.is_flag or told == str(parameter.default)
+            assert not isinstance(parameter.envvar, str) or parameter.envvar in told
+    if isinstance(at, click.Group):
+        assert set(table(page, f"command of `{name}`")) == set(at.list_commands(click.Context(at)))
+
+
+def test_litestar_has_the_same_commands_on_payments() -> None:
+    """What the page says of `x402-mpp payments` holds for `litestar payments`."""
+    cli = click.Group()
+    config = PaymentConfig("0x" + "11" * 20, "null", store="memory", secret_keys=["k" * 32])
+    PaymentPlugin(config).on_cli_init(cli)
+    mounted = dict(_commands(cli.commands["payments"], "x402-mpp payments"))
+    assert mounted.keys() == {name for name in COMMANDS if name.startswith("x402-mpp payments")}
+    for name, at in mounted.items():
+        if name != "x402-mpp payments":
+            assert [p.opts for p in at.params] == [p.opts for p in COMMANDS[name].params]
 
 
 def test_every_extra_is_described() -> None:
@@ -330,6 +375,7 @@ def test_every_other_log_line_is_described() -> None:
 def test_every_error_is_described_as_it_is(cls: type[errors.PaymentError]) -> None:
     """Its slug, both statuses and its reason."""
     slug, mpp_status, x402_status, reason, _ = table("docs/errors.md", "class")[cls.__name__]
+    assert (f"{cls.base}{cls.slug}" in words("docs/errors.md")) == (cls.base == errors.OWN_PROBLEM_BASE)
     assert (slug, mpp_status, x402_status, reason) == (
         cls.slug,
         str(cls.mpp_status),

@@ -81,8 +81,13 @@ def test_every_field_of_every_event_is_described() -> None:
                     await pay(http, path, await ask(http, path, protocol), PAYER)
             await http.get("/report", headers={"Accept-Payment": "evm/charge", "User-Agent": "a browser"})
             await http.get("/report", headers={"X-PAYMENT": "nothing"})
+            again = credential(await ask(http, "/report", Protocol.MPP), PAYER)
+            for _ in range(2):
+                await http.get("/report", headers=[again])
             settler.on_settle = unknown
-            await pay(http, "/report", await ask(http, "/report", Protocol.MPP), PAYER)
+            lost = credential(await ask(http, "/report", Protocol.MPP), PAYER)
+            for _ in range(2):
+                await http.get("/report", headers=[lost])
 
     asyncio.run(visit())
     seen: defaultdict[str, set[str]] = defaultdict(set)
