@@ -1,5 +1,6 @@
 """What must be so before a chain settler takes payments: each token, the relayer's account."""
 
+from contextlib import suppress
 from typing import Final
 
 from bridge.settlers.base import SettlerConfigError, SettlerUnreachable
@@ -15,6 +16,7 @@ from bridge.settlers.node_errors import NodeError, NodeUnreachable
 from bridge.settlers.nodes import Nodes
 from bridge.settlers.relayer import Relayer
 from translators.eip3009 import domain_separator
+from translators.errors import Unavailable
 from translators.payment import Asset
 
 __all__ = ["check_relayer", "check_token", "relayer_account"]
@@ -57,7 +59,9 @@ async def check_relayer(nodes: Nodes, relayer: Relayer) -> None:
     try:
         if not await nodes.quantity("eth_getBalance", relayer.address, "latest"):
             raise SettlerConfigError(f"the relayer {relayer.address} has nothing to pay for gas with")
-        await relayer.fees()
+        # Gas that is dearer than the ceiling now may be cheaper later, and payments are refused until then.
+        with suppress(Unavailable):
+            await relayer.fees()
     except (NodeError, NodeUnreachable) as error:
         raise SettlerUnreachable(f"the chain's node tells no balance or no fees: {error}") from None
 

@@ -90,6 +90,9 @@ async def test_gas_above_the_ceiling(chain: Anvil) -> None:
         with pytest.raises(Unavailable, match="gas costs more"):
             await settler.settle(a_payment(), OFFER, RESOURCE, recorder)
         assert recorder.told == []
+    async with running(chain.url, max_fee_per_gas=1) as settler:  # no reason not to start
+        with pytest.raises(Unavailable, match="gas costs more"):
+            await settler.ping()
 
 
 async def test_a_refusing_journal_keeps_the_first(chain: Anvil) -> None:
