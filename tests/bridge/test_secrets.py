@@ -264,7 +264,7 @@ def test_every_error_can_be_said_without_a_secret() -> None:
             yield from walk(child)
 
     for kind in walk(PaymentError):
-        assert set(vars(kind("said"))) <= {"detail", "reason", "retry_after"}
+        assert set(vars(kind("said"))) <= {"detail", "reason", "retry_after", "transaction"}
 
 
 def test_journal_has_no_place_for_a_signature() -> None:
