@@ -289,13 +289,17 @@ class Attempt:
         )
         proof = bearer_proof(self.request, payment, presented.token, key)
         kept_for = Keeping(fingerprint, proof, self.gate.replay_seconds, self.gate.replay_bytes)
-        payment_id = await self._by_key(key, fingerprint) if key is not None else payment.id
+        payment_id = payment.id
 
         patience = Patience(self.gate.wait_seconds)
         while True:
             held: Record | PaymentError
             try:
+                if key is not None:
+                    payment_id = await self._by_key(key, fingerprint)
                 held = await self._claim(payment_id)
+                if key is not None and isinstance(held, Record) and held.state is State.CLAIMED:
+                    held = await self._check_key(key, fingerprint, held)
             except ClaimLost:
                 # Between two writes another request, or a reconciler, took what this one had just looked into.
                 held = Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
@@ -410,17 +414,37 @@ class Attempt:
         expires_at = now + self.gate.replay_seconds
         bound = await store.bind_key(key, own, now=now, expires_at=expires_at)
         while bound != own:
-            payment_id, _, asked = bound.rpartition(" ")
-            earlier = await store.get(payment_id)
-            if earlier is not None and earlier.state is State.CLAIMED and earlier.lease_until <= now:
-                earlier = await self._end_claim(earlier, now)
-            if earlier is not None and earlier.state is not State.RELEASED:
+            earlier, (payment_id, _, asked) = bound, bound.rpartition(" ")
+            if await self._stands(payment_id, now):
                 if asked != fingerprint:
                     raise IdempotencyConflict("this idempotency key was used for another request")
                 return payment_id
             # Nothing was paid by it: the key is free.
-            bound = await store.bind_key(key, own, now=now, expires_at=expires_at, instead_of=bound)
+            bound = await store.bind_key(key, own, now=now, expires_at=expires_at, instead_of=earlier)
+            if bound == own and await self._stands(payment_id, now):
+                # It was claimed after all, while the key was taken from it: see `_check_key`.
+                bound = await store.bind_key(key, earlier, now=now, expires_at=expires_at, instead_of=own)
         return self.verified.payment.id
+
+    async def _check_key(self, key: str, fingerprint: str, record: Record) -> Record | PaymentError:
+        """The claim, if its key still stands for it.
+
+        Two payments with one key may come at once. Whoever claims looks at the key afterwards, and whoever takes the
+        key looks for a claim afterwards, so at least one of them sees the other, and only one goes on.
+        """
+        store, now = self.gate.store, self.gate.desk.clock()
+        own = f"{record.id} {fingerprint}"
+        if await store.bind_key(key, own, now=now, expires_at=now + self.gate.replay_seconds) == own:
+            return record
+        await self._give_back(record, State.RELEASED)
+        return Unavailable("a request with this idempotency key is being worked on", retry_after=1)
+
+    async def _stands(self, payment_id: str, now: float) -> bool:
+        """Whether a payment was made, or may yet be."""
+        record = await self.gate.store.get(payment_id)
+        if record is not None and record.state is State.CLAIMED and record.lease_until <= now:
+            record = await self._end_claim(record, now)
+        return record is not None and record.state is not State.RELEASED
 
     async def _end_claim(self, record: Record, now: float) -> Record:
         """End the claim of a request that died before it paid anything, so that it cannot go on after all."""
