@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import click
 
 from bridge.payments import open_store, payments_group
-from bridge.settlers import settler_from_spec
-from bridge.settlers.base import Settler
+from bridge.reconciler import Finder
+from bridge.settlers.chain_reader import ChainReader
 from bridge.stores import store_from_url
 from bridge.stores.base import Store
 
@@ -24,17 +24,17 @@ def payments() -> click.Group:
             yield opened
 
     @asynccontextmanager
-    async def settler() -> AsyncIterator[Settler]:
+    async def finder() -> AsyncIterator[Finder]:
         if chosen["rpc_url"] is None:
             raise click.UsageError("reconcile asks the chain: say where, with --rpc-url before the command")
-        asked = settler_from_spec("reader", rpc_url=chosen["rpc_url"])
-        await asked.start([])
+        reader = ChainReader(chosen["rpc_url"])
+        await reader.start(set())
         try:
-            yield asked
+            yield reader
         finally:
-            await asked.close()
+            await reader.close()
 
-    group = payments_group(store, settler)
+    group = payments_group(store, finder)
     group.params = [
         click.Option(
             ["--store"],

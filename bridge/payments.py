@@ -16,8 +16,8 @@ import structlog
 from bridge.clock import system_clock
 from bridge.events import Events
 from bridge.logs import configure_logs
-from bridge.reconciler import Reconciler, Resolution
-from bridge.settlers.base import Settler, SettlerConfigError
+from bridge.reconciler import Finder, Reconciler, Resolution
+from bridge.settlers.base import SettlerConfigError
 from bridge.stores.base import Record, Store
 from translators.errors import PaymentError
 from translators.lifecycle import State
@@ -25,7 +25,7 @@ from translators.lifecycle import State
 __all__ = ["open_store", "payments_group"]
 
 OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
-OpenSettler = Callable[[], AbstractAsyncContextManager[Settler]]
+OpenFinder = Callable[[], AbstractAsyncContextManager[Finder]]
 
 
 @asynccontextmanager
@@ -38,8 +38,8 @@ async def open_store(store: Store) -> AsyncIterator[Store]:
         await store.close()
 
 
-def payments_group(stores: OpenStore, settlers: OpenSettler) -> click.Group:
-    """The commands, on whatever store and settler the two functions open."""
+def payments_group(stores: OpenStore, finders: OpenFinder) -> click.Group:
+    """The commands, on whatever store the first function opens and whoever the second finds to ask."""
     group = click.Group("payments", help="Show the payment journal, and look into payments that were left behind.")
 
     @group.command("list")
@@ -83,8 +83,8 @@ def payments_group(stores: OpenStore, settlers: OpenSettler) -> click.Group:
         """Ask the chain about every payment that nobody works on, and put the journal right."""
 
         async def run() -> list[Resolution]:
-            async with stores() as store, settlers() as settler:
-                return await Reconciler(store=store, settler=settler, events=Events(), clock=system_clock).once()
+            async with stores() as store, finders() as finder:
+                return await Reconciler(store=store, settler=finder, events=Events(), clock=system_clock).once()
 
         resolutions = _run(run)
         _say(*(f"{resolution.verdict.value:<12}{resolution.record.id}" for resolution in resolutions))

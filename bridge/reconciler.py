@@ -8,20 +8,28 @@ because the same credential came again.
 import asyncio
 import secrets
 from enum import StrEnum
+from typing import Protocol as TypingProtocol
 
 import msgspec
 import structlog
 
 from bridge.clock import Clock
 from bridge.events import Events
-from bridge.settlers.base import Settler
-from bridge.settlers.fate import Fate
+from bridge.settlers.base import Fate, Found
 from bridge.stores.base import ClaimLost, Record, Store
 from translators.errors import Unavailable
 from translators.lifecycle import State
 from translators.payment import is_foreign, network_of
 
-__all__ = ["Reconciler", "Resolution", "Verdict"]
+__all__ = ["Finder", "Reconciler", "Resolution", "Verdict"]
+
+
+class Finder(TypingProtocol):
+    """Who can say what became of a payment: every settler, or a reader of the chain alone."""
+
+    async def find(self, record: Record) -> Found | None:
+        """See `Settler.find`."""
+        ...
 
 
 class Verdict(StrEnum):
@@ -57,7 +65,7 @@ class Reconciler:
         self,
         *,
         store: Store,
-        settler: Settler,
+        settler: Finder,
         events: Events,
         clock: Clock,
         lease_seconds: float = 60.0,
