@@ -103,6 +103,7 @@ class PaymentMiddleware:
     async def _start(self) -> None:
         async with self._starting:
             if not self._started:
+                self.config.warn()
                 await self.gate.start(self.config.offers_to_check())
                 self._started = True
 

@@ -20,7 +20,9 @@ def payments() -> click.Group:
 
     @asynccontextmanager
     async def store() -> AsyncIterator[Store]:
-        async with open_store(store_from_url(chosen["store"] or "")) as opened:
+        if chosen["store"] is None:
+            raise click.UsageError("say which journal, with --store before the command")
+        async with open_store(store_from_url(chosen["store"])) as opened:
             yield opened
 
     @asynccontextmanager
@@ -38,7 +40,6 @@ def payments() -> click.Group:
     group.params = [
         click.Option(
             ["--store"],
-            required=True,
             envvar="X402_MPP_STORE",
             metavar="URL",
             help="The journal: sqlite:PATH, postgresql://... or redis://...",

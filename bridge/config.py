@@ -125,6 +125,7 @@ class PaymentConfig:
         self._check()
         self.events = Events(self.sinks)
         self.routes: list[PaidRoute] = []
+        self._is_secret_ephemeral = False
         self._offers: list[Offer] = []
 
     @classmethod
@@ -225,7 +226,6 @@ class PaymentConfig:
             store = store_from_url(self.store) if isinstance(self.store, str) else self.store
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        self._warn()
         desk = Desk(
             store=store,
             settler=settler,
@@ -278,8 +278,7 @@ class PaymentConfig:
                     f"secret_keys: set them, or {ENV_PREFIX}SECRET_KEYS, the same on every worker"
                     " (python -c 'import secrets; print(secrets.token_hex(32))')"
                 )
-            # Another worker makes another one, and refuses what this one asked for.
-            structlog.get_logger("x402_mpp").warning("config.ephemeral_secret", setting="secret_keys")
+            self._is_secret_ephemeral = True
             return [secrets.token_bytes(MIN_KEY_BYTES)]
         if isinstance(given, str | bytes):
             raise ConfigError("secret_keys: give a list, the signing key first")
@@ -288,8 +287,12 @@ class PaymentConfig:
             raise ConfigError(f"secret_keys: each has at least {MIN_KEY_BYTES} bytes")
         return keys
 
-    def _warn(self) -> None:
+    def warn(self) -> None:
+        """Log what works and should not be served with; called when the application starts."""
         log = structlog.get_logger("x402_mpp")
+        if self._is_secret_ephemeral:
+            # Another worker makes another one, and refuses what this one asked for.
+            log.warning("config.ephemeral_secret", setting="secret_keys")
         if self.public_url is not None:
             url = urlsplit(self.public_url)
             if url.scheme != "https" and url.hostname not in _LOOPBACK:

@@ -144,7 +144,8 @@ class Gate:
         while True:
             # A store that is away is asked again; what stays a little longer does no harm.
             with suppress(Unavailable):
-                await self.store.purge(now=self.desk.clock())
+                # As of a while ago: a row stays for as long as its answer is kept, or its idempotency key remembered.
+                await self.store.purge(now=self.desk.clock() - self.replay_seconds)
             await asyncio.sleep(PURGE_SECONDS)
 
     async def admit(self, route: PaidRoute, request: PaidRequest) -> "Free | Refused | Replayed | Admitted":
@@ -314,11 +315,15 @@ class Attempt:
     async def _admit(self, admitted: Admitted) -> "Refused | Admitted":
         self.emit("payment.verified")
         if self.route.settle is SettlePolicy.FIRST:
+            # A settlement may take longer than a lease, and a second worker would do the route's work again.
+            holding = asyncio.ensure_future(admitted.hold())
             try:
                 refused = await admitted.settle_or_refuse()
             except asyncio.CancelledError:
                 admitted.abandon()
                 raise
+            finally:
+                holding.cancel()
             if refused is not None:
                 return refused
         return admitted

@@ -32,6 +32,10 @@ class Finder(TypingProtocol):
         ...
 
 
+REMEMBERED = 10_000
+"""Payments of which this process remembers what it said."""
+
+
 class Verdict(StrEnum):
     """What could be found out about a payment."""
 
@@ -79,6 +83,8 @@ class Reconciler:
         self._lease_seconds = lease_seconds
         self._interval_seconds = interval_seconds
         self._batch = batch
+        self._told: dict[str, Verdict] = {}
+        """What was last said of payments that stay as they are, so that it is said once."""
 
     async def run(self) -> None:
         """Reconcile now and after every interval, until cancelled. What goes wrong is logged and tried again."""
@@ -105,6 +111,15 @@ class Reconciler:
             resolution = await self._resolve(record)
         except (Unavailable, ClaimLost):
             resolution = Resolution(Verdict.UNREACHABLE, record)
+        if self._told.get(record.id) is not resolution.verdict:
+            self._tell(resolution, record)
+        return resolution
+
+    def _tell(self, resolution: Resolution, record: Record) -> None:
+        if resolution.verdict in (Verdict.SETTLED, Verdict.RELEASED):
+            self._told.pop(record.id, None)
+        elif len(self._told) < REMEMBERED:
+            self._told[record.id] = resolution.verdict
         self._events.emit(
             "payment.reconciled",
             outcome=resolution.verdict.value,
@@ -118,7 +133,6 @@ class Reconciler:
             x402_only=is_foreign(record.id) or None,
             transaction=resolution.record.transaction or None,
         )
-        return resolution
 
     async def _resolve(self, record: Record) -> Resolution:
         found = await self._settler.find(record)

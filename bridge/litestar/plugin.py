@@ -68,6 +68,7 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
 
     @asynccontextmanager
     async def _lifespan(self, _: Litestar) -> AsyncIterator[None]:
+        self.config.warn()
         await self.gate.start(self.config.offers_to_check())
         try:
             yield

@@ -271,7 +271,10 @@ def test_private_key_of_the_environment_is_in_no_error() -> None:
 )
 def test_plain_http_beyond_loopback_is_warned_of(public_url: str | None, warned: bool, logged: list[Any]) -> None:
     """MPP forbids it; a test set-up may do it, knowing."""
-    config_of(public_url=public_url).build()
+    config = config_of(public_url=public_url)
+    config.build()
+    assert logged == []
+    config.warn()
     assert [entry["event"] for entry in logged] == (["config.plain_http"] if warned else [])
 
 

@@ -83,7 +83,7 @@ def test_an_empty_journal(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["--store", "nonsense", "list"], "names no store"),
-        (["list"], "Missing option '--store'"),
+        (["list"], "say which journal, with --store before the command"),
         (["--store", "sqlite:/nowhere/at/all.db", "list"], "cannot be opened"),
         (["--store", "memory:", "reconcile"], "--rpc-url"),
     ],

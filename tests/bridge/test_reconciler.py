@@ -76,6 +76,15 @@ async def test_verdicts(state: State, says: Found | Exception | None, verdict: V
         assert after.lease_until <= NOW + LEASE
 
 
+async def test_what_stays_as_it_is_is_said_once() -> None:
+    """A payment that nobody can tell about is looked into every time, and an event of its own the first time only."""
+    store, told = MemoryStore(), []
+    await put(store, State.UNKNOWN)
+    watching = reconciler(store, Oracle(None), told)
+    assert [len(await watching.once()) for _ in range(3)] == [1, 1, 1]
+    assert len(told) == 1
+
+
 async def test_what_somebody_works_on_is_left_alone() -> None:
     """A row whose lease runs is not looked into, nor is one of another state."""
     store = MemoryStore()

@@ -306,3 +306,17 @@ async def test_a_key_outlives_a_request_that_died() -> None:
         await house.store.advance(first.id, State.SETTLING, owner=first.owner, now=house.clock())
     assert len(house.settler.settlements) == 1
     died.cancel()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_an_answer_outlives_its_authorization(protocol: Protocol) -> None:
+    """Rows are forgotten a while after their authorization ended, so neither answer nor key is lost before its time."""
+    house = House(replay_seconds=600.0)
+    credential = await house.credential(protocol)
+    await house.visit(headers=[credential, KEY])
+    house.clock.advance(400)
+    await house.store.purge(now=house.clock() - house.app.gate.replay_seconds)
+    assert (await house.visit(headers=[credential, KEY])).text == "the report"
+    signed_anew = await house.visit(headers=[await house.credential(protocol), KEY])
+    assert (signed_anew.status_code, signed_anew.text) == (200, "the report")
+    assert (house.runs, len(house.settler.settlements)) == (1, 1)
