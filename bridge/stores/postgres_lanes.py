@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -98,22 +98,24 @@ class PostgresLanes:
         job = Job(operation, shortcut, self._timeout)
         self._queue.append(job)
         if len(self._lanes) < self._max_connections:
-            lane = asyncio.create_task(self._serve(), name="x402-mpp-postgres")
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+            self._lanes.add(asyncio.create_task(self._serve(), name="x402-mpp-postgres"))
         result: T = await job.future
         return result
 
     async def _serve(self) -> None:
-        while self._queue:
-            # PoolTimeout: nobody has a connection; those who waited have been told, those who came later still wait.
-            # Any other error of the pool concerns a connection that is given up anyway.
-            with suppress(PoolTimeout, psycopg.Error):
-                async with self._pool.connection() as connection:
-                    while self._queue and not connection.closed:
-                        await self._execute_next(connection)
-            while self._queue and self._queue[0].ended:
-                self._queue.popleft()
+        try:
+            while self._queue:
+                # PoolTimeout: there is no connection; those who waited have been told, those who came later still wait.
+                # Any other error of the pool concerns a connection that is given up anyway.
+                with suppress(PoolTimeout, psycopg.Error):
+                    async with self._pool.connection() as connection:
+                        while self._queue and not connection.closed:
+                            await self._execute_next(connection)
+                while self._queue and self._queue[0].ended:
+                    self._queue.popleft()
+        finally:
+            # Here and not when the task is done, which is later: who comes in between would wait for a lane that ended.
+            self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _execute_next(self, connection: Connection) -> None:
         group: list[tuple[Job, Shortcut[Any]]] = []

@@ -6,7 +6,7 @@ Sending a command costs more in Python than Redis needs to carry it out; under l
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import (
@@ -102,9 +102,7 @@ class RedisPipe:
         command = _Command(arguments, self._timeout)
         self._waiting.append(command)
         if len(self._lanes) < LANES:
-            lane = asyncio.create_task(self._serve(), name="x402-mpp-redis")
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+            self._lanes.add(asyncio.create_task(self._serve(), name="x402-mpp-redis"))
         try:
             return await command.future
         except NoScriptError:
@@ -113,12 +111,16 @@ class RedisPipe:
             raise unavailable(error) from error
 
     async def _serve(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
-            # Whoever waited for the others has been told by now that nothing was done.
-            now = asyncio.get_running_loop().time()
-            if in_time := [command for command in group if command.deadline > now]:
-                await self._send(in_time)
+        try:
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
+                # Whoever waited for the others has been told by now that nothing was done.
+                now = asyncio.get_running_loop().time()
+                if in_time := [command for command in group if command.deadline > now]:
+                    await self._send(in_time)
+        finally:
+            # Here and not when the task is done, which is later: who comes in between would wait for a lane that ended.
+            self._lanes.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _send(self, group: list[_Command]) -> None:
         pipeline = self._client.pipeline(transaction=False)

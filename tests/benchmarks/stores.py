@@ -53,7 +53,7 @@ def measure_processes(url: str, processes: int, tasks: int, first: int, to: Stat
     ]
     for worker in workers:
         worker.start()
-    seconds = max(answers.get() for _ in workers)
+    seconds = max(answers.get(timeout=300) for _ in workers)
     for worker in workers:
         worker.join()
     return processes * COUNT / seconds

@@ -27,15 +27,15 @@ class Answers:
 
 
 async def come_when_all_is_done(call: Any, answers: Answers, lanes: int) -> None:
-    """Keep every lane busy, end all at one moment, and have each caller call again as soon as it is answered."""
+    """Keep every lane busy, end all at one moment, and have the first caller call again as soon as it is answered."""
 
-    async def twice() -> None:
-        await call()
-        await call()
+    async def calls(count: int) -> None:
+        for _ in range(count):
+            await call()
 
     callers = []
     for lane in range(lanes):
-        callers.append(asyncio.create_task(twice()))
+        callers.append(asyncio.create_task(calls(1 if lane else 2)))
         for _ in range(10):
             await asyncio.sleep(0)
         assert len(answers.waiting) == lane + 1
