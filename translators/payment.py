@@ -118,6 +118,10 @@ class ResourceBinding(msgspec.Struct, frozen=True, tag=True):
     resource_url: str | None = None
     extensions: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        """Leave the extensions out: a repr ends up in logs, and some of them are signed."""
+        return f"ResourceBinding(resource_url={self.resource_url!r})"
+
 
 Binding = ChallengeBinding | ResourceBinding
 

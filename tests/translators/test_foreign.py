@@ -122,7 +122,8 @@ def test_an_entry_that_nobody_could_pay_is_refused(what: str) -> None:
 @names
 def test_a_good_payload_is_a_payment(name: str) -> None:
     """Protocol, terms, identity and payer; nothing of the proof is shown."""
-    payment = read(name, resource={"url": samples.RESOURCE.url})
+    signed = {"eip2612GasSponsoring": {"info": {"signature": foreign.SIGNATURE}}}
+    payment = read(name, resource={"url": samples.RESOURCE.url}, extensions=signed)
     found = offer(name)
     assert payment.protocol is Protocol.X402_V2
     assert (payment.authorization.value, payment.authorization.recipient) == (found.amount, found.recipient)
