@@ -296,9 +296,12 @@ class Attempt:
         while True:
             held: Record | PaymentError
             try:
-                if key is not None:
-                    payment_id = await self._by_key(key, fingerprint)
-                held = await self._claim(payment_id)
+                found = payment.id if key is None else await self._by_key(key, fingerprint)
+                if isinstance(found, str):
+                    payment_id = found
+                    held = await self._claim(payment_id)
+                else:
+                    held = found
                 if key is not None and isinstance(held, Record) and held.state is State.CLAIMED:
                     held = await self._check_key(key, fingerprint, held)
             except ClaimLost:
@@ -408,27 +411,38 @@ class Attempt:
             return Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
         raise OutcomeUnknown("this payment's outcome is not known yet; send the same credential again")
 
-    async def _by_key(self, key: str, fingerprint: str) -> str:
+    async def _by_key(self, key: str, fingerprint: str) -> str | Unavailable:
         """The payment that this idempotency key stands for, which may be an earlier one for the same request.
 
         Raises `IdempotencyConflict` where the key came with another request before.
         """
         assert self.verified is not None
         store, now = self.gate.store, self.gate.desk.clock()
-        own = f"{self.verified.payment.id} {fingerprint}"
+        asking = f"{self.verified.payment.id} {fingerprint}"
+        # With the time in it, every attempt binds anew: who takes the key from one takes it from no later one.
+        own = f"{asking} {now!r}"
         expires_at = now + self.gate.replay_seconds
         bound = await store.bind_key(key, own, now=now, expires_at=expires_at)
         while bound != own:
-            earlier, (payment_id, _, asked) = bound, bound.rpartition(" ")
-            if await self._stands(payment_id, now):
-                if asked != fingerprint:
-                    raise IdempotencyConflict("this idempotency key was used for another request")
-                return payment_id
+            earlier, (asked, _, since) = bound, bound.rpartition(" ")
+            payment_id, _, asked_for = asked.rpartition(" ")
+            if asked != asking:
+                record = await self._standing(payment_id, now)
+                if record is not None and record.state is not State.RELEASED:
+                    if asked_for != fingerprint:
+                        raise IdempotencyConflict("this idempotency key was used for another request")
+                    return payment_id
+                ended = record is not None and record.updated_at >= float(since)
+                if not ended and float(since) + self.gate.desk.lease_seconds > now:
+                    # Whoever bound it may be just about to claim.
+                    return Unavailable("a request with this idempotency key is being worked on", retry_after=1)
             # Nothing was paid by it: the key is free.
             bound = await store.bind_key(key, own, now=now, expires_at=expires_at, instead_of=earlier)
-            if bound == own and await self._stands(payment_id, now):
-                # It was claimed after all, while the key was taken from it: see `_check_key`.
-                bound = await store.bind_key(key, earlier, now=now, expires_at=expires_at, instead_of=own)
+            if bound == own and asked != asking:
+                record = await self._standing(payment_id, now)
+                if record is not None and record.state is not State.RELEASED:
+                    # It was claimed after all, while the key was taken from it: see `_check_key`.
+                    bound = await store.bind_key(key, earlier, now=now, expires_at=expires_at, instead_of=own)
         return self.verified.payment.id
 
     async def _check_key(self, key: str, fingerprint: str, record: Record) -> Record | PaymentError:
@@ -438,18 +452,19 @@ class Attempt:
         key looks for a claim afterwards, so at least one of them sees the other, and only one goes on.
         """
         store, now = self.gate.store, self.gate.desk.clock()
-        own = f"{record.id} {fingerprint}"
-        if await store.bind_key(key, own, now=now, expires_at=now + self.gate.replay_seconds) == own:
+        asking = f"{record.id} {fingerprint}"
+        bound = await store.bind_key(key, f"{asking} {now!r}", now=now, expires_at=now + self.gate.replay_seconds)
+        if bound.rpartition(" ")[0] == asking:
             return record
         await self._give_back(record, State.RELEASED)
         return Unavailable("a request with this idempotency key is being worked on", retry_after=1)
 
-    async def _stands(self, payment_id: str, now: float) -> bool:
-        """Whether a payment was made, or may yet be."""
+    async def _standing(self, payment_id: str, now: float) -> Record | None:
+        """The row of a payment, if it has one; not the claim of a request that died."""
         record = await self.gate.store.get(payment_id)
         if record is not None and record.state is State.CLAIMED and record.lease_until <= now:
-            record = await self._end_claim(record, now)
-        return record is not None and record.state is not State.RELEASED
+            return await self._end_claim(record, now)
+        return record
 
     async def _end_claim(self, record: Record, now: float) -> Record:
         """End the claim of a request that died before it paid anything, so that it cannot go on after all."""
