@@ -92,8 +92,13 @@ class Payers:
         self._funded = funded
         self._used = 0
         self._waiting: list[Account] = []
+        self._funding = asyncio.Lock()
 
     async def take(self, count: int) -> list[Account]:
+        async with self._funding:
+            return await self._take(count)
+
+    async def _take(self, count: int) -> list[Account]:
         while len(self._waiting) < count:
             size = max(100, count) if self._funded is None else self._funded
             if self._funded is not None and self._used:
