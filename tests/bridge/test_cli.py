@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 
-HEAVY = ("web3", "litestar", "eth_tester", "uvicorn", "aiohttp", "httpx")
+HEAVY = ("web3", "litestar", "eth", "uvicorn", "aiohttp", "httpx")
 
 PROBE = """
 import sys
