@@ -112,6 +112,10 @@ class PaymentConfig:
     credential_header: str | None = None
     """`Payment-Authorization` where the application uses `Authorization` itself."""
 
+    payment_identifier: bool = True
+    """Tell x402 v2 clients in the challenge that they may name a request (x402's extension `payment-identifier`), so
+    that it is not charged for twice. An id that comes is honoured either way, as `Idempotency-Key` is."""
+
     both_receipts: bool = False
     """Give x402 payers MPP's receipt as well as their own."""
 
@@ -235,6 +239,7 @@ class PaymentConfig:
                 challenge_seconds=self.challenge_seconds,
                 credential_header=self.credential_header,
                 both_receipts=self.both_receipts,
+                payment_identifier=self.payment_identifier,
             ),
             clock=self.clock,
             lease_seconds=self.lease_seconds,

@@ -135,7 +135,8 @@ def sign(asked: Asked, payer: Account, now: float) -> Payment:
         valid_after = 0
         valid_before = parse_time(asked.challenge.expires) if asked.challenge.expires else int(now) + 300
     else:
-        binding = ResourceBinding()
+        # x402 v2, section 5.1.2: what the server said among its extensions is echoed.
+        binding = ResourceBinding(extensions=asked.required.extensions if asked.required is not None else None)
         nonce = secrets.token_bytes(32)
         valid_after, valid_before = int(now) - 600, int(now) + offer.max_timeout_seconds
     unsigned = Authorization(

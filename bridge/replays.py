@@ -8,7 +8,6 @@ key, or else that it is the same client (address and user agent) with the same c
 """
 
 import hashlib
-import re
 from collections.abc import Iterable
 
 from bridge.request import PaidRequest
@@ -16,13 +15,10 @@ from bridge.responses import Headers
 from bridge.stores.base import StoredResponse
 from translators.errors import MalformedError
 from translators.payment import ChallengeBinding, Payment, ResourceBinding
+from translators.payment_identifier import identifier_of
 
 __all__ = ["Capture", "bearer_proof", "idempotency_key", "request_fingerprint"]
 
-PAYMENT_IDENTIFIER = "payment-identifier"
-"""x402's extension for idempotency (x402, extensions/payment_identifier)."""
-
-_PAYMENT_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _MAX_KEY = 255
 _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"))
 
@@ -34,24 +30,13 @@ def idempotency_key(request: PaidRequest, payment: Payment) -> str | None:
     """
     key = request.header(b"idempotency-key")
     if key is None and isinstance(payment.binding, ResourceBinding):
-        key = _payment_identifier(payment.binding)
+        key = identifier_of(payment.binding.extensions)
     if key is None:
         return None
     if not 0 < len(key) <= _MAX_KEY:
         raise MalformedError(f"an idempotency key has 1 to {_MAX_KEY} characters")
     # With the payer in it, nobody can occupy or probe another client's keys; a payer who is not known has no others.
     return _hash("key", payment.authorization.payer or payment.id, key)
-
-
-def _payment_identifier(binding: ResourceBinding) -> str | None:
-    extension = (binding.extensions or {}).get(PAYMENT_IDENTIFIER)
-    info = extension.get("info") if isinstance(extension, dict) else None
-    identifier = info.get("id") if isinstance(info, dict) else None
-    if identifier is None:
-        return None
-    if not isinstance(identifier, str) or _PAYMENT_IDENTIFIER.fullmatch(identifier) is None:
-        raise MalformedError("the payment identifier is not 16 to 128 letters, digits, hyphens and underscores")
-    return identifier
 
 
 async def request_fingerprint(request: PaidRequest, body_limit: int) -> tuple[str, bool]:

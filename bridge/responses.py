@@ -17,6 +17,7 @@ from translators.accept_payment import rank
 from translators.encoding import b64_encode
 from translators.errors import PaymentError, Unavailable
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
+from translators.payment_identifier import ADVERTISED
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1, x402_v2
 
@@ -73,7 +74,7 @@ class Responder:
 
     `keys` sign challenges, the first of them; `challenge_seconds` is how long one lives; `credential_header` names
     another header for the MPP credential where the application uses `Authorization` itself; `both_receipts` gives
-    x402 payers MPP's receipt as well.
+    x402 payers MPP's receipt as well; `payment_identifier` tells x402 v2 clients that they may name their request.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class Responder:
         challenge_seconds: int,
         credential_header: str | None = None,
         both_receipts: bool = False,
+        payment_identifier: bool = True,
     ) -> None:
+        self._v2_challenge = _v2_challenge_with_identifier if payment_identifier else _v2_challenge
         self._keys = tuple(keys)
         self._clock = clock
         self._challenge_seconds = challenge_seconds
@@ -121,7 +124,7 @@ class Responder:
                 headers += [(b"www-authenticate", value) for value in self._challenges(context)]
             if Protocol.X402_V2 in speaks:
                 v2_error = UNPAID_V2 if unpaid else error.reason
-                headers.append((b"payment-required", _v2_challenge(context.offers, context.resource, v2_error)))
+                headers.append((b"payment-required", self._v2_challenge(context.offers, context.resource, v2_error)))
             if v1:
                 headers.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))
         if unsettled is not None:
@@ -245,3 +248,9 @@ def _v1_challenge(offers: tuple[Offer, ...], resource: Resource, error: str) -> 
 @lru_cache(maxsize=1024)
 def _v2_challenge(offers: tuple[Offer, ...], resource: Resource, error: str) -> bytes:
     return x402_v2.encode_payment_required(x402.to_payment_required_v2(offers, resource, error)).encode()
+
+
+@lru_cache(maxsize=1024)
+def _v2_challenge_with_identifier(offers: tuple[Offer, ...], resource: Resource, error: str) -> bytes:
+    required = x402.to_payment_required_v2(offers, resource, error, ADVERTISED)
+    return x402_v2.encode_payment_required(required).encode()

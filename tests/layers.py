@@ -18,7 +18,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # translators: pure
     ("translators/__init__", "translators/wire/__init__", "translators/errors", "translators/keccak"),
     ("translators/payment", "translators/lifecycle", "translators/encoding", "translators/fields"),
-    ("translators/networks", "translators/auth_params", "translators/accept_payment", "translators/price"),
+    (
+        "translators/networks",
+        "translators/auth_params",
+        "translators/accept_payment",
+        "translators/price",
+        "translators/payment_identifier",
+    ),
     ("translators/eip3009", "translators/solana", "translators/wire/exact_evm", "translators/wire/foreign"),
     ("translators/wire/x402_v1", "translators/wire/x402_v2", "translators/wire/mpp"),
     ("translators/binding", "translators/checks", "translators/foreign"),
