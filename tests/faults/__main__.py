@@ -9,6 +9,7 @@ Prints a table of runs and violations; ends with status 1 when there is one viol
 import argparse
 import asyncio
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,10 +17,10 @@ from collections.abc import Sequence
 from tests.faults.crashes import Outcome, Plan, crash_everywhere, storm, table
 from tests.faults.lab import ANVIL, Lab, laboratory
 from tests.faults.load import Load, load
-from tests.faults.outages import outage
+from tests.faults.outages import outage, standstill
 from translators.payment import Protocol
 
-PARTS = ("crashes", "silence", "storms", "load", "outages")
+PARTS = ("crashes", "silence", "storms", "load", "outages", "standstill")
 STORES = ("sqlite", "postgresql", "redis")
 SETTLERS = ("chain", "facilitator+rpc", "facilitator")
 POLICIES = ("on_success", "first")
@@ -70,6 +71,10 @@ async def storms(lab: Lab, stores: Sequence[str], seeds: int) -> list[Outcome]:
 
 async def main(options: argparse.Namespace) -> int:
     """Run what was asked for; the number of violations."""
+    this = asyncio.current_task()
+    assert this is not None
+    # Told to stop, it ends its servers before it goes.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     parts = PARTS if options.all else options.parts
     stores = options.store or STORES
     outcomes: list[Outcome] = []
@@ -92,7 +97,9 @@ async def main(options: argparse.Namespace) -> int:
                         for settler in TELLING:
                             if part == "load":
                                 result = await load(lab, lab.store(store), settler, options.payments, seconds=400)
-                            elif store in lab.servers:
+                            elif part == "standstill" and lab.node is not None:
+                                result = await standstill(lab, store, settler, 100)
+                            elif part == "outages" and store in lab.servers:
                                 result = await outage(lab, store, settler, 200, kill=True)
                             else:
                                 continue
@@ -115,6 +122,6 @@ if __name__ == "__main__":
     parser.add_argument("--store", action="append", choices=STORES, help="only these stores")
     parser.add_argument("--seeds", type=int, default=25, help="storms for each store and settler")
     parser.add_argument("--payments", type=int, default=2000, help="payments of a load, each sent three times")
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(1 if asyncio.run(main(parser.parse_args())) else 0)
     sys.exit(130)

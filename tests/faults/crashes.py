@@ -188,7 +188,10 @@ async def judge(lab: Lab, outcome: Outcome, start: Start, purchases: Sequence[Pu
 
 
 async def storm(lab: Lab, plan: Plan, seed: int, *, payments: int = 6, kills: int = 3, rate: float = 0.0) -> Outcome:
-    """Several payments at once, all protocols and both policies, at two workers that die again and again."""
+    """Several payments at once, all protocols and both policies, at two workers that die again and again.
+
+    One of them is also told to stop once, as when a new release is deployed.
+    """
     dice = random.Random(seed)
     outcome = Outcome(plan, payments=payments)
     start = lab.start(
@@ -217,7 +220,12 @@ async def storm(lab: Lab, plan: Plan, seed: int, *, payments: int = 6, kills: in
             await asyncio.sleep(dice.uniform(0, 0.5))
             workers[index] = await lab.fleet.start(socks[index], fated())
 
+    async def deploy() -> None:
+        await asyncio.sleep(dice.uniform(0.1, 1.5))
+        workers[0].stop()
+
     keepers = [asyncio.create_task(keep_alive(index)) for index in range(2)]
+    deploying = asyncio.create_task(deploy())
     urls = [worker.url for worker in workers]
     try:
         async with httpx.AsyncClient(timeout=12, limits=httpx.Limits(max_connections=100)) as client:
@@ -238,6 +246,7 @@ async def storm(lab: Lab, plan: Plan, seed: int, *, payments: int = 6, kills: in
             await judge(lab, outcome, start, purchases, 15)
     finally:
         stopping = True
+        await deploying
         while not all(keeper.done() for keeper in keepers):
             for worker in workers:
                 await worker.kill()

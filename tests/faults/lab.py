@@ -168,6 +168,12 @@ class Worker:
     def alive(self) -> bool:
         return not self.ended.is_set()
 
+    def stop(self) -> None:
+        """Ask it to finish what it does and end."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     async def kill(self) -> None:
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
@@ -252,6 +258,8 @@ class Lab:
         self.facilitator_url = facilitator_url
         self.folder = folder
         self.servers: dict[str, tuple[Any, str]] = {}
+        self.node: asyncio.subprocess.Process | None = None
+        """The chain's node, where it is anvil."""
         self._names = 0
 
     def name(self) -> str:
@@ -317,9 +325,9 @@ async def laboratory(
         gas = {RELAYER.address: 10**21, THE_FACILITATOR.address: 10**21}
         if chain == "embedded":
             balances = {account(f"{names} {number}").address: FUNDS for number in range(payers)}
-            url = await stack.enter_async_context(embedded_chain(balances=balances, gas=gas))
+            url, node = await stack.enter_async_context(embedded_chain(balances=balances, gas=gas)), None
         else:
-            url = await stack.enter_async_context(anvil(folder, gas))
+            url, node = await stack.enter_async_context(anvil(folder, gas))
         known = Chain(url)
         stack.push_async_callback(known.close)
         options = ("--rpc-url", url, "--private-key", THE_FACILITATOR.private_key)
@@ -327,6 +335,7 @@ async def laboratory(
         fleet = await stack.enter_async_context(Fleet.running(sockets))
         payer_source = Payers(known, names, payers if chain == "embedded" else None)
         lab = Lab(known, payer_source, fleet, (await facilitator.hear())["url"], folder)
+        lab.node = node
         for kind, private in (("postgresql", private_postgres), ("redis", private_redis)):
             if kind in stores:
                 lab.servers[kind] = stack.enter_context(private())
@@ -334,7 +343,7 @@ async def laboratory(
 
 
 @asynccontextmanager
-async def anvil(folder: Path, gas: dict[str, int]) -> AsyncIterator[str]:
+async def anvil(folder: Path, gas: dict[str, int]) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """A node that mines at once, and a block a second besides, so that its clock goes."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -354,7 +363,7 @@ async def anvil(folder: Path, gas: dict[str, int]) -> AsyncIterator[str]:
         token.install(url, {})
         for address, wei in gas.items():
             token.fund_gas(url, address, wei)
-        yield url
+        yield url, process
     finally:
         process.kill()
         await process.wait()
@@ -369,7 +378,7 @@ class Purchase:
         self.protocol = protocol
         self.payer = payer
         self.payment: Payment | None = None
-        self.header: tuple[str, str] = ("", "")
+        self.headers: dict[str, str] = {}
         self.statuses: list[int] = []
         self.bad_answers: list[str] = []
         self.lost = 0
@@ -379,7 +388,10 @@ class Purchase:
         if asked is None:
             asked = read_402(await self._client.get(url + self.path), self.protocol)
         self.payment = sign(asked, self.payer, time.time())
-        self.header = envelope(self.payment, asked)
+        self.headers = dict((envelope(self.payment, asked),))
+        if self.protocol is Protocol.X402_V2:
+            # One protocol of the three with a key of the client's own.
+            self.headers["Idempotency-Key"] = f"purchase {self.payer.address}"
 
     @property
     def id(self) -> str:
@@ -389,7 +401,7 @@ class Purchase:
     async def send(self, url: str) -> int | None:
         """The status of one answer; None where none came whole."""
         try:
-            answer = await self._client.get(url + self.path, headers=dict((self.header,)))
+            answer = await self._client.get(url + self.path, headers=self.headers)
         except httpx.HTTPError:
             self.lost += 1
             return None

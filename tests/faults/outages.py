@@ -1,4 +1,4 @@
-"""The journal's server is stopped and started again while payments are made."""
+"""The journal's server is stopped and started again while payments are made, or the chain's node stands still."""
 
 import asyncio
 import signal
@@ -42,5 +42,22 @@ async def _loaded(
 ) -> Load:
     result = await load(lab, lab.store(store), settler, payments, rate=rate, seconds=120, meanwhile=meanwhile, pace=6.0)
     if not result.unavailable:
-        result.violations.append("nobody was told that the store is away: the outage missed the load")
+        result.violations.append("nobody was told to come back: the outage missed the load")
     return result
+
+
+async def standstill(lab: Lab, store: str, settler: str, payments: int, *, stops: int = 2, rate: float = 0.0) -> Load:
+    """A load during which the chain's node does nothing, `stops` times, for longer than a settlement is waited for."""
+    node = lab.node
+    assert node is not None
+
+    async def meanwhile() -> None:
+        for _ in range(stops):
+            await asyncio.sleep(0.8)
+            node.send_signal(signal.SIGSTOP)
+            try:
+                await asyncio.sleep(7)
+            finally:
+                node.send_signal(signal.SIGCONT)
+
+    return await _loaded(lab, store, settler, payments, rate, meanwhile)
