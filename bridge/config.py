@@ -57,7 +57,8 @@ class PaymentConfig:
     """The token that prices are in: an `Asset`, or the address of a known one. None: the network's dollar token."""
 
     store: Store | str = "sqlite:payments.sqlite3"
-    """Where claims live: a store, or `memory` (one process only), or `sqlite:PATH` (all processes of one machine)."""
+    """Where claims live: a store or its URL. `memory` is for one process only, `sqlite:PATH` for all processes of one
+    machine, `postgresql://...` and `redis://...` for any number of machines."""
 
     secret_keys: Sequence[str | bytes] | None = field(default=None, repr=False)
     """Secrets of at least 32 bytes that authenticate challenges: the first signs, all are accepted, so that they can be

@@ -6,7 +6,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from bridge.payers import _known_domain, read_402, sign
+from bridge.payers import _known_domain, credential, read_402, sign
 from bridge.pricing import Paid
 from tests.bridge.harness import (
     MPP,
@@ -26,6 +26,7 @@ from translators import mpp, x402
 from translators.binding import body_digest, parse_time
 from translators.errors import AlreadyUsed, SettlementFailed
 from translators.payment import Payment, Protocol
+from translators.payment_identifier import ADVERTISED
 from translators.price import Price
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1, x402_v2
@@ -494,3 +495,18 @@ async def test_refusal_repeats_the_terms_with_its_reason() -> None:
     assert answer.json()["error"] == reason
     assert x402_v2.decode_payment_required(answer.headers["payment-required"]).error == reason
     assert x402_v1.decode_payment_required(answer.content).error == reason
+
+
+async def test_v2_clients_learn_that_they_may_name_their_request() -> None:
+    """The extension is in the challenge unless it is switched off, our own payer echoes it, and the 402 stays small."""
+    house = House(payment_identifier=True)
+    answer = await house.visit()
+    required = x402_v2.decode_payment_required(answer.headers["payment-required"])
+    assert required.extensions == ADVERTISED
+    assert sum(len(name) + len(value) + 4 for name, value in answer.headers.raw) < 4096
+    asked = await house.ask(V2)
+    _, value = credential(asked, PAYER, house.clock())
+    assert x402_v2.decode_payment_payload(value).extensions == ADVERTISED
+    assert (await house.visit(headers=[("PAYMENT-SIGNATURE", value)])).status_code == 200
+    silent = await House().visit()
+    assert x402_v2.decode_payment_required(silent.headers["payment-required"]).extensions is None
