@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from bridge.admitted import Admitted, Desk, Keeping, Refused
 from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
 from bridge.events import Events
+from bridge.idempotency import IdempotencyKeys
 from bridge.reconciler import Reconciler, Verdict
 from bridge.replays import bearer_proof, idempotency_key, request_fingerprint
 from bridge.request import PaidRequest
@@ -93,6 +94,9 @@ class Gate:
         self.wait_seconds = wait_seconds
         self.replay_seconds = replay_seconds
         self.replay_bytes = replay_bytes
+        self.keys = IdempotencyKeys(
+            desk.store, clock=desk.clock, seconds=replay_seconds, lease_seconds=desk.lease_seconds
+        )
         self._realm = realm
         self._upkeep: list[asyncio.Task[None]] = []
 
@@ -296,14 +300,14 @@ class Attempt:
         while True:
             held: Record | PaymentError
             try:
-                found = payment.id if key is None else await self._by_key(key, fingerprint)
+                found = payment.id if key is None else await self.gate.keys.payment_for(key, payment.id, fingerprint)
                 if isinstance(found, str):
                     payment_id = found
                     held = await self._claim(payment_id)
                 else:
                     held = found
                 if key is not None and isinstance(held, Record) and held.state is State.CLAIMED:
-                    held = await self._check_key(key, fingerprint, held)
+                    held = await self.gate.keys.confirm(key, fingerprint, held)
             except ClaimLost:
                 # Between two writes another request, or a reconciler, took what this one had just looked into.
                 held = Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
@@ -410,72 +414,6 @@ class Attempt:
             # The row can be claimed now, by whoever asks first.
             return Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
         raise OutcomeUnknown("this payment's outcome is not known yet; send the same credential again")
-
-    async def _by_key(self, key: str, fingerprint: str) -> str | Unavailable:
-        """The payment that this idempotency key stands for, which may be an earlier one for the same request.
-
-        Raises `IdempotencyConflict` where the key came with another request before.
-        """
-        assert self.verified is not None
-        store, now = self.gate.store, self.gate.desk.clock()
-        asking = f"{self.verified.payment.id} {fingerprint}"
-        # With the time in it, every attempt binds anew: who takes the key from one takes it from no later one.
-        own = f"{asking} {now!r}"
-        expires_at = now + self.gate.replay_seconds
-        bound = await store.bind_key(key, own, now=now, expires_at=expires_at)
-        while bound != own:
-            earlier, (asked, _, since) = bound, bound.rpartition(" ")
-            payment_id, _, asked_for = asked.rpartition(" ")
-            if asked != asking:
-                record = await self._standing(payment_id, now)
-                if record is not None and record.state is not State.RELEASED:
-                    if asked_for != fingerprint:
-                        raise IdempotencyConflict("this idempotency key was used for another request")
-                    return payment_id
-                ended = record is not None and record.updated_at >= float(since)
-                if not ended and float(since) + self.gate.desk.lease_seconds > now:
-                    # Whoever bound it may be just about to claim.
-                    return Unavailable("a request with this idempotency key is being worked on", retry_after=1)
-            # Nothing was paid by it: the key is free.
-            bound = await store.bind_key(key, own, now=now, expires_at=expires_at, instead_of=earlier)
-            if bound == own and asked != asking:
-                record = await self._standing(payment_id, now)
-                if record is not None and record.state is not State.RELEASED:
-                    # It was claimed after all, while the key was taken from it: see `_check_key`.
-                    bound = await store.bind_key(key, earlier, now=now, expires_at=expires_at, instead_of=own)
-        return self.verified.payment.id
-
-    async def _check_key(self, key: str, fingerprint: str, record: Record) -> Record | PaymentError:
-        """The claim, if its key still stands for it.
-
-        Two payments with one key may come at once. Whoever claims looks at the key afterwards, and whoever takes the
-        key looks for a claim afterwards, so at least one of them sees the other, and only one goes on.
-        """
-        store, now = self.gate.store, self.gate.desk.clock()
-        asking = f"{record.id} {fingerprint}"
-        bound = await store.bind_key(key, f"{asking} {now!r}", now=now, expires_at=now + self.gate.replay_seconds)
-        if bound.rpartition(" ")[0] == asking:
-            return record
-        await self._give_back(record, State.RELEASED)
-        return Unavailable("a request with this idempotency key is being worked on", retry_after=1)
-
-    async def _standing(self, payment_id: str, now: float) -> Record | None:
-        """The row of a payment, if it has one; not the claim of a request that died."""
-        record = await self.gate.store.get(payment_id)
-        if record is not None and record.state is State.CLAIMED and record.lease_until <= now:
-            return await self._end_claim(record, now)
-        return record
-
-    async def _end_claim(self, record: Record, now: float) -> Record:
-        """End the claim of a request that died before it paid anything, so that it cannot go on after all."""
-        claim = await self.gate.store.claim(
-            replace(record, owner=secrets.token_hex(16), lease_until=now + self.gate.desk.lease_seconds), now=now
-        )
-        if not claim.won or claim.record.state is not State.CLAIMED:
-            return claim.record
-        return await self.gate.store.advance(
-            record.id, State.RELEASED, owner=claim.record.owner, now=now, lease_until=now
-        )
 
     async def _replay(self, payment_id: str, kept_for: Keeping) -> Replayed:
         """The answer that this very request got before; raises where it is not kept, or not for this client."""

@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
     ("bridge/settlers/*", "bridge/pricing"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
-    ("bridge/replays",),
+    ("bridge/replays", "bridge/idempotency"),
     ("bridge/admitted",),
     ("bridge/gate",),
     ("bridge/config", "bridge/analytics/*", "bridge/health", "bridge/payments"),
