@@ -8,12 +8,16 @@ rewrites every block between `<!-- made by ... -->` and `<!-- end -->` in `docs/
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
+from bridge.cli import main as command
 from tests.layers import FLOORS, ROOT
 from translators.lifecycle import TRANSITIONS, State
 
-__all__ = ["PICTURES", "redraw", "tracked"]
+__all__ = ["PICTURES", "every_command", "redraw", "tracked"]
 
 _BLOCK = re.compile(r"(<!-- made by `python -m tests\.docs\.pictures`: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -69,7 +73,32 @@ def _what_it_is(file: Path) -> str:
     return re.split(r"(?<=[.:])\s(?=[A-Z`(]|$)", paragraph)[0].rstrip(".:").replace("|", "\\|")
 
 
-PICTURES = {"lifecycle": lifecycle, "floors": floors}
+def every_command(at: click.Command = command, name: str = "x402-mpp") -> Iterator[tuple[str, click.Command]]:
+    """`at` and every command below it, by its whole name, those included that are made only when asked for."""
+    yield name, at
+    if isinstance(at, click.Group):
+        context = click.Context(at)
+        for below in at.list_commands(context):
+            found = at.get_command(context, below)
+            if found is None:
+                raise LookupError(f"{name} lists {below}, and has no such command")
+            yield from every_command(found, f"{name} {below}")
+
+
+def commands() -> str:
+    """What every command says to `--help`, as 80 columns show it."""
+    sections = []
+    contexts: dict[str, click.Context] = {}
+    for name, at in every_command():
+        above, _, word = name.rpartition(" ")
+        settings = {**at.context_settings, "terminal_width": 80, "color": False}
+        contexts[name] = click.Context(at, info_name=word, parent=contexts.get(above), **settings)
+        lines = at.get_help(contexts[name]).splitlines()
+        sections.append("\n".join([f"## {name}", "", "```text", *(line.rstrip() for line in lines), "```"]))
+    return "\n\n".join(sections)
+
+
+PICTURES = {"lifecycle": lifecycle, "floors": floors, "commands": commands}
 
 
 def redraw(page: str) -> str:

@@ -27,7 +27,7 @@ def _hash(pins: Iterable[Path], *salt: str) -> str:
 def _stamps() -> dict[str, tuple[str, Path]]:
     """For each part: the hash it should carry, and something that exists only once it is installed."""
     parts = {
-        name: (_hash([pins], platform.python_version(), str(places.ROOT)), places.python(name))
+        name: (_hash([pins], platform.python_version(), str(places.INSTALLED)), places.python(name))
         for name, pins in places.VENVS.items()
     }
     pins = [places.NODE / "package.json", places.NODE / "package-lock.json"]

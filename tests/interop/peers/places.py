@@ -6,7 +6,7 @@ from pathlib import Path
 
 PEERS = Path(__file__).parent
 ROOT = PEERS.parents[2]
-INSTALLED = ROOT / ".peers"
+INSTALLED = (ROOT / ".peers").resolve()
 
 PYTHON = PEERS / "python"
 NODE = PEERS / "node"
