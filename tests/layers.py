@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
     ("bridge/replays", "bridge/idempotency"),
     ("bridge/admitted",),
+    ("bridge/attempt",),
     ("bridge/gate",),
     ("bridge/config", "bridge/analytics/*", "bridge/health", "bridge/payments"),
     ("bridge/asgi", "bridge/client", "bridge/payers", "bridge/commands"),
