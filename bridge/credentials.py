@@ -10,6 +10,7 @@ from translators.payment import Protocol
 __all__ = ["PresentedCredential", "read_credential"]
 
 _MPP_PREFIX = b"payment "
+_HEADERS = frozenset((b"authorization", b"payment-authorization", b"payment-signature", b"x-payment"))
 
 
 class PresentedCredential(NamedTuple):
@@ -39,7 +40,10 @@ def read_credential(headers: Iterable[tuple[bytes, bytes]]) -> PresentedCredenti
     v2: list[bytes] = []
     mpp: list[bytes] = []
     for name, value in headers:
-        match name.lower():
+        lower = name.lower()
+        if lower not in _HEADERS:
+            continue
+        match lower:
             case b"authorization":
                 # Other schemes are the application's own affair.
                 if value[:8].lower() == _MPP_PREFIX or value.lower() == b"payment":

@@ -28,6 +28,7 @@ __all__ = [
     "check_digest",
     "check_expiry",
     "format_time",
+    "is_challenge_hash",
     "parse_time",
     "sign_challenge",
 ]
@@ -45,7 +46,11 @@ def challenge_id(key: bytes, challenge: Challenge) -> str:
     Seven slots, an absent one empty. A challenge that names another credential header than `Authorization` has that
     name before `opaque`: no draft says so, but implementations agree on it.
     """
-    return b64url_encode(hmac.digest(key, "|".join(_slots(challenge)).encode(), "sha256"))
+    return _id_of(key, "|".join(_slots(challenge)))
+
+
+def _id_of(key: bytes, slots: str) -> str:
+    return b64url_encode(hmac.digest(key, slots.encode(), "sha256"))
 
 
 def _slots(challenge: Challenge) -> list[str]:
@@ -63,29 +68,31 @@ def _slots(challenge: Challenge) -> list[str]:
     return slots
 
 
-def _is_ambiguous(challenge: Challenge) -> bool:
-    """Whether a slot holds the separator.
+def _joined(challenge: Challenge) -> str | None:
+    """The slots between pipes; None where a slot holds the separator.
 
     Slots are seven or eight, so without this `digest="d|Payment-Authorization"` would pass for `digest="d"` with
     `header="Payment-Authorization"`.
     """
-    return any("|" in slot for slot in _slots(challenge))
+    slots = _slots(challenge)
+    joined = "|".join(slots)
+    return joined if joined.count("|") == len(slots) - 1 else None
 
 
 def sign_challenge(keys: Sequence[bytes], challenge: Challenge) -> Challenge:
     """The same challenge with the id that the first key gives it. Raises `ValueError` for a `|` in a signed slot."""
-    if _is_ambiguous(challenge):
+    joined = _joined(challenge)
+    if joined is None:
         raise ValueError("a challenge with a | in a signed slot could be read in two ways")
-    return msgspec.structs.replace(challenge, id=challenge_id(keys[0], challenge))
+    return msgspec.structs.replace(challenge, id=_id_of(keys[0], joined))
 
 
 def check_challenge_id(keys: Sequence[bytes], challenge: Challenge) -> None:
     """Raise `InvalidChallenge` unless one of `keys` made this challenge: keys rotate, and old ones are read on."""
-    if _is_ambiguous(challenge):
-        raise InvalidChallenge("the challenge was not issued by this server, or was changed")
+    joined = _joined(challenge)
     given = challenge.id.encode("utf-8", "replace")
-    matches = [hmac.compare_digest(challenge_id(key, challenge).encode(), given) for key in keys]
-    if not any(matches):
+    matches = joined is not None and [hmac.compare_digest(_id_of(key, joined).encode(), given) for key in keys]
+    if not matches or not any(matches):
         raise InvalidChallenge("the challenge was not issued by this server, or was changed")
 
 
@@ -96,8 +103,16 @@ def challenge_hash(challenge: Challenge) -> bytes:
 
 def challenge_hashes(challenge: Challenge) -> tuple[bytes, ...]:
     """Every nonce that stands for this challenge: the draft's, and the JSON array's that pympp signs."""
-    array = msgspec.json.encode([challenge.id, challenge.realm])
-    return challenge_hash(challenge), keccak256(array)
+    return challenge_hash(challenge), _array_hash(challenge)
+
+
+def is_challenge_hash(nonce: bytes, challenge: Challenge) -> bool:
+    """Whether `nonce` is one of `challenge_hashes`; the second is made only where it is not the first."""
+    return nonce == challenge_hash(challenge) or nonce == _array_hash(challenge)
+
+
+def _array_hash(challenge: Challenge) -> bytes:
+    return keccak256(msgspec.json.encode([challenge.id, challenge.realm]))
 
 
 def format_time(seconds: float) -> str:

@@ -48,15 +48,12 @@ def domain_separator(asset: Asset) -> bytes:
 
 def authorization_digest(authorization: Authorization, asset: Asset) -> bytes:
     """The 32 bytes that the payer signed."""
-    struct_hash = keccak256(
-        _AUTHORIZATION_TYPE
-        + _word(authorization.payer)
-        + _word(authorization.recipient)
-        + authorization.value.to_bytes(32, "big")
-        + authorization.valid_after.to_bytes(32, "big")
-        + authorization.valid_before.to_bytes(32, "big")
-        + bytes.fromhex(authorization.nonce[2:])
+    # Written as hexadecimal first: one conversion costs less than six.
+    words = (
+        f"{authorization.payer[2:]:0>64}{authorization.recipient[2:]:0>64}{authorization.value:064x}"
+        f"{authorization.valid_after:064x}{authorization.valid_before:064x}{authorization.nonce[2:]}"
     )
+    struct_hash = keccak256(_AUTHORIZATION_TYPE + bytes.fromhex(words))
     return keccak256(b"\x19\x01" + domain_separator(asset) + struct_hash)
 
 

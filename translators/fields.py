@@ -1,6 +1,7 @@
 """The field forms that all three wires share: addresses, 32-byte words, decimal integers, signatures."""
 
 import re
+from functools import lru_cache
 
 from translators.errors import MalformedError
 from translators.keccak import keccak256
@@ -42,6 +43,7 @@ def parse_signature(text: str) -> bytes:
     return bytes.fromhex(text[2:])
 
 
+@lru_cache(maxsize=4096)
 def checksum_address(address: str) -> str:
     """The address in EIP-55 mixed case, as wallets like to see it."""
     bare = address[2:].lower()

@@ -6,9 +6,16 @@ ties it to anything.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
-from translators.binding import challenge_hashes, format_time, sign_challenge
-from translators.errors import InvalidChallenge, MethodUnsupported, PaymentInsufficient, VerificationFailed
+from translators.binding import format_time, is_challenge_hash, sign_challenge
+from translators.errors import (
+    InvalidChallenge,
+    MalformedError,
+    MethodUnsupported,
+    PaymentInsufficient,
+    VerificationFailed,
+)
 from translators.fields import checksum_address, parse_address, parse_signature, parse_uint256, parse_word
 from translators.payment import (
     Asset,
@@ -105,7 +112,7 @@ def to_challenge(
 
 def check_route(challenge: Challenge, realm: str, route: str) -> None:
     """Raise `InvalidChallenge` for a genuine challenge of another realm or route. Call after `check_challenge_id`."""
-    opaque = decode_opaque(challenge.opaque) if challenge.opaque is not None else {}
+    opaque = _opaque(challenge.opaque) if challenge.opaque is not None else {}
     if challenge.realm != realm or opaque.get(_OPAQUE_ROUTE) != route:
         raise InvalidChallenge("the challenge was issued for another route")
 
@@ -137,10 +144,8 @@ def from_credential(credential: Credential) -> Payment:
     challenge = credential.challenge
     if challenge.method != METHOD or challenge.intent != INTENT:
         raise MethodUnsupported("only evm charges are offered")
-    if decode_payload_type(credential.payload) != "authorization":
-        raise MethodUnsupported("only credentials of type authorization are accepted")
-    payload = decode_payload(credential.payload)
-    request = decode_charge_request(challenge.request)
+    payload = _authorization_payload(credential)
+    request = _charge_request(challenge.request)
     authorization = Authorization(
         payer=parse_address(payload.from_, "from"),
         recipient=parse_address(payload.to, "to"),
@@ -152,7 +157,7 @@ def from_credential(credential: Credential) -> Payment:
     )
     chain_id = request.method_details.chain_id
     _check_terms(request, authorization)
-    if bytes.fromhex(authorization.nonce[2:]) not in challenge_hashes(challenge):
+    if not is_challenge_hash(bytes.fromhex(authorization.nonce[2:]), challenge):
         raise VerificationFailed("the authorization's nonce is not the challenge's hash")
     _check_source(credential.source, chain_id, authorization.payer)
     return Payment(
@@ -164,9 +169,30 @@ def from_credential(credential: Credential) -> Payment:
             challenge.id,
             challenge.realm,
             request.external_id,
-            decode_opaque(challenge.opaque).get(_OPAQUE_NONCE) if challenge.opaque is not None else None,
+            _opaque(challenge.opaque).get(_OPAQUE_NONCE) if challenge.opaque is not None else None,
         ),
     )
+
+
+def _authorization_payload(credential: Credential) -> AuthorizationPayload:
+    try:
+        return decode_payload(credential.payload)
+    except MalformedError:
+        if decode_payload_type(credential.payload) != "authorization":
+            raise MethodUnsupported("only credentials of type authorization are accepted") from None
+        raise
+
+
+@lru_cache(maxsize=1024)
+def _charge_request(request: str) -> ChargeRequest:
+    """The same few for every payment of a server: only read, never changed."""
+    return decode_charge_request(request)
+
+
+@lru_cache(maxsize=16)
+def _opaque(opaque: str) -> dict[str, str]:
+    """Asked for twice in one verification: only read, never changed."""
+    return decode_opaque(opaque)
 
 
 def _check_terms(request: ChargeRequest, authorization: Authorization) -> None:
@@ -204,7 +230,7 @@ def to_credential(payment: Payment, challenge: Challenge) -> Credential:
     """
     authorization = payment.authorization
     bound = not isinstance(payment.binding, ResourceBinding)
-    if bound and bytes.fromhex(authorization.nonce[2:]) not in challenge_hashes(challenge):
+    if bound and not is_challenge_hash(bytes.fromhex(authorization.nonce[2:]), challenge):
         raise ValueError("the payment is bound to another challenge")
     return Credential(
         challenge=challenge,

@@ -6,6 +6,7 @@ can go on to a facilitator as either version's payload, because x402 takes any 3
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -225,8 +226,11 @@ def check_accepted(payload: v2.PaymentPayload, offer: Offer) -> None:
     Compared by value: key order, null members and the case of addresses may differ, members of `extra` may be added or
     left out.
     """
+    expected, entry = _offered_v2(offer)
+    if payload.accepted == entry:
+        # Most clients echo what they were sent, member by member.
+        return
     accepted = v2.decode_requirements(payload.accepted, v2.CREDENTIAL_HEADER)
-    expected = to_requirements_v2(offer)
     extra = accepted.extra or {}
     same = (
         accepted.scheme == expected.scheme
@@ -239,6 +243,12 @@ def check_accepted(payload: v2.PaymentPayload, offer: Offer) -> None:
     )
     if not same:
         raise VerificationFailed("the accepted terms are not the offered ones", reason="invalid_payment_requirements")
+
+
+@lru_cache(maxsize=1024)
+def _offered_v2(offer: Offer) -> tuple[v2.PaymentRequirements, dict[str, Any]]:
+    expected = to_requirements_v2(offer)
+    return expected, msgspec.to_builtins(expected)
 
 
 def _payload(payment: Payment) -> msgspec.Raw:
