@@ -7,6 +7,7 @@ that is an RFC 9457 problem and an x402 v1 challenge at once.
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -87,7 +88,7 @@ class Responder:
         both_receipts: bool = False,
         payment_identifier: bool = True,
     ) -> None:
-        self._v2_challenge = _v2_challenge_with_identifier if payment_identifier else _v2_challenge
+        self._payment_identifier = payment_identifier
         self._keys = tuple(keys)
         self._clock = clock
         self._challenge_seconds = challenge_seconds
@@ -106,48 +107,40 @@ class Responder:
         A 402 carries fresh challenges. `unsettled` is the payment whose settlement failed: an x402 client hears of it
         in its receipt header as well.
         """
-        unpaid = protocol is None
         status = error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status
+        said = _Said(error.base + error.slug, error.title, status, error.detail, error.reason, unpaid=protocol is None)
         if isinstance(error, Unavailable):
-            body = _ENCODER.encode(_problem(error, status))
+            body = _ENCODER.encode(said.problem())
             retry = (b"retry-after", str(error.retry_after).encode())
             return Response(status, [_PROBLEM, _NO_STORE, retry, _EXPOSE, _length(body)], body)
 
         speaks = context.route.protocols
-        v1_error = UNPAID_V1 if unpaid else error.reason
-        v1 = _v1_challenge(context.offers, context.resource, v1_error) if Protocol.X402_V1 in speaks else {}
-        body = _ENCODER.encode(_problem(error, status) | v1)
+        body, x402_headers = _x402_part(said, context.offers, context.resource, speaks, self._payment_identifier)
         headers: Headers = []
-        if status == 402:
-            if Protocol.MPP in speaks:
-                # First, and in this case: some parsers look no further.
-                headers += [(b"www-authenticate", value) for value in self._challenges(context)]
-            if Protocol.X402_V2 in speaks:
-                v2_error = UNPAID_V2 if unpaid else error.reason
-                headers.append((b"payment-required", self._v2_challenge(context.offers, context.resource, v2_error)))
-            if v1:
-                headers.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))
+        if status == 402 and Protocol.MPP in speaks:
+            # First, and in this case: some parsers look no further.
+            headers += [(b"www-authenticate", value) for value in self._challenges(context)]
+        headers += x402_headers
         if unsettled is not None:
             headers += self._failed_receipt(unsettled, error.reason)
-        return Response(status, [*headers, _PROBLEM, _NO_STORE, _EXPOSE, _length(body)], body)
+        return Response(status, headers, body)
 
     def _challenges(self, context: ChallengeContext) -> Iterable[bytes]:
         expires = self._clock() + self._challenge_seconds
         carried = tuple(offer for offer in context.offers if offer.foreign is None)
         offers = rank(carried, context.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
         for index, offer in enumerate(offers):
-            challenge = mpp.to_challenge(
-                _mpp_request(offer),
-                keys=self._keys,
-                realm=context.realm,
-                route=context.bound_to,
+            template = _mpp_template(
+                offer, context.realm, context.bound_to, context.route.description, self._credential_header
+            )
+            challenge = mpp.issue_challenge(
+                template,
+                self._keys,
                 nonce=context.correlation_id if index == 0 else f"{context.correlation_id}.{index}",
                 expires=expires,
                 digest=context.digest,
-                description=_header_text(context.route.description),
-                header=self._credential_header,
             )
-            yield mpp_wire.encode_challenge(challenge).encode("latin-1")
+            yield challenge.encode("latin-1")
 
     def receipt(self, settlement: Settlement, payment: Payment, status: int) -> Headers:
         """The headers that tell the payer of `payment` what was settled, on a response with `status`.
@@ -209,15 +202,25 @@ def merge_receipt(headers: Iterable[tuple[bytes, bytes]], receipt: Headers) -> H
     return [*merged, (b"cache-control", b", ".join(kept)), (_EXPOSE[0], exposing), *receipt]
 
 
-def _problem(error: PaymentError, status: int) -> dict[str, object]:
-    """An RFC 9457 problem. `error` beside it is x402's machine-readable word for the same."""
-    return {
-        "type": error.base + error.slug,
-        "title": error.title,
-        "status": status,
-        "detail": error.detail,
-        "error": error.reason,
-    }
+class _Said(NamedTuple):
+    """What an answer says, by value."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    reason: str
+    unpaid: bool
+
+    def problem(self) -> dict[str, object]:
+        """An RFC 9457 problem. `error` beside it is x402's machine-readable word for the same."""
+        return {
+            "type": self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "error": self.reason,
+        }
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:
@@ -235,22 +238,33 @@ def _header_text(description: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _mpp_request(offer: Offer) -> str:
-    return mpp.encoded_request(offer)
+def _mpp_template(
+    offer: Offer, realm: str, bound_to: str, description: str, header: str | None
+) -> mpp.ChallengeTemplate:
+    return mpp.challenge_template(
+        mpp.encoded_request(offer), realm=realm, route=bound_to, description=_header_text(description), header=header
+    )
 
 
 @lru_cache(maxsize=1024)
-def _v1_challenge(offers: tuple[Offer, ...], resource: Resource, error: str) -> dict[str, object]:
-    required: dict[str, object] = msgspec.to_builtins(x402.to_payment_required_v1(offers, resource, error))
-    return required
-
-
-@lru_cache(maxsize=1024)
-def _v2_challenge(offers: tuple[Offer, ...], resource: Resource, error: str) -> bytes:
-    return x402_v2.encode_payment_required(x402.to_payment_required_v2(offers, resource, error)).encode()
-
-
-@lru_cache(maxsize=1024)
-def _v2_challenge_with_identifier(offers: tuple[Offer, ...], resource: Resource, error: str) -> bytes:
-    required = x402.to_payment_required_v2(offers, resource, error, ADVERTISED)
-    return x402_v2.encode_payment_required(required).encode()
+def _x402_part(
+    said: _Said,
+    offers: tuple[Offer, ...],
+    resource: Resource,
+    speaks: frozenset[Protocol],
+    payment_identifier: bool,
+) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The body, and all headers that no MPP challenge is in: the same every time, so made once."""
+    v1: dict[str, object] = {}
+    headers: Headers = []
+    if Protocol.X402_V1 in speaks:
+        v1_error = UNPAID_V1 if said.unpaid else said.reason
+        v1 = msgspec.to_builtins(x402.to_payment_required_v1(offers, resource, v1_error))
+    body = _ENCODER.encode(said.problem() | v1)
+    if said.status == 402 and Protocol.X402_V2 in speaks:
+        v2_error = UNPAID_V2 if said.unpaid else said.reason
+        required = x402.to_payment_required_v2(offers, resource, v2_error, ADVERTISED if payment_identifier else None)
+        headers.append((b"payment-required", x402_v2.encode_payment_required(required).encode()))
+    if said.status == 402 and v1:
+        headers.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))
+    return body, (*headers, _PROBLEM, _NO_STORE, _EXPOSE, _length(body))

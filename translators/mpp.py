@@ -8,7 +8,11 @@ ties it to anything.
 from collections.abc import Sequence
 from functools import lru_cache
 
-from translators.binding import format_time, is_challenge_hash, sign_challenge
+import msgspec
+
+from translators.auth_params import format_challenge
+from translators.binding import format_time, is_challenge_hash, issue_id, sign_challenge, signed_slots
+from translators.encoding import b64url_encode, jcs_encode
 from translators.errors import (
     InvalidChallenge,
     MalformedError,
@@ -28,6 +32,7 @@ from translators.payment import (
     Settlement,
 )
 from translators.wire.mpp import (
+    SCHEME,
     AuthorizationPayload,
     Challenge,
     ChargeRequest,
@@ -46,10 +51,13 @@ from translators.wire.mpp import (
 __all__ = [
     "INTENT",
     "METHOD",
+    "ChallengeTemplate",
+    "challenge_template",
     "check_route",
     "encoded_request",
     "from_charge_request",
     "from_credential",
+    "issue_challenge",
     "to_challenge",
     "to_charge_request",
     "to_credential",
@@ -107,6 +115,54 @@ def to_challenge(
             opaque=encode_opaque({_OPAQUE_NONCE: nonce, _OPAQUE_ROUTE: route}),
             header=header,
         ),
+    )
+
+
+class ChallengeTemplate(msgspec.Struct, frozen=True):
+    """What all challenges of one offer on one route have in common, encoded once; `issue_challenge` adds the rest."""
+
+    signed_before: str
+    signed_after: str
+    opaque_after: bytes
+    params_before: str
+    params_between: str
+    params_after: str
+
+
+def challenge_template(
+    request: str, *, realm: str, route: str, description: str | None = None, header: str | None = None
+) -> ChallengeTemplate:
+    """The template of the challenges that `to_challenge` makes of these; raises `ValueError` as it does."""
+    common = Challenge(id="", realm=realm, method=METHOD, intent=INTENT, request=request, header=header)
+    before, after = signed_slots(common)
+    return ChallengeTemplate(
+        signed_before=before,
+        signed_after=after,
+        opaque_after=b',"%b":%b}' % (_OPAQUE_ROUTE.encode(), jcs_encode(route)),
+        params_before=_params(realm=realm, method=METHOD, intent=INTENT, request=request),
+        params_between=_params(description=description or None),
+        params_after=_params(header=header),
+    )
+
+
+def _params(**params: str | None) -> str:
+    """Parameters as they follow others."""
+    present = {name: value for name, value in params.items() if value is not None}
+    return format_challenge(",", present) if present else ""
+
+
+def issue_challenge(
+    template: ChallengeTemplate, keys: Sequence[bytes], *, nonce: str, expires: float, digest: str | None = None
+) -> str:
+    """A `WWW-Authenticate` value: the challenge that `to_challenge` makes of the same arguments, in its encoding."""
+    until = format_time(expires)
+    # JCS orders members by name, and these two are in order.
+    opaque = b64url_encode(b'{"%b":%b%b' % (_OPAQUE_NONCE.encode(), jcs_encode(nonce), template.opaque_after))
+    identifier = issue_id(keys, template.signed_before, until, digest or "", template.signed_after + opaque)
+    bound = f', digest="{digest}"' if digest else ""
+    return (
+        f'{SCHEME} id="{identifier}"{template.params_before}, expires="{until}"{bound}{template.params_between}'
+        f', opaque="{opaque}"{template.params_after}'
     )
 
 
