@@ -5,11 +5,20 @@ An application that configures structlog itself is left alone: only the commands
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 __all__ = ["configure_logs"]
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=repr)
+
+
+def _as_json(event: Any, **_: Any) -> str:
+    """There is a line for every request that was not paid: written by the standard library it costs twice as much."""
+    return _ENCODER.encode(event).decode()
 
 
 def configure_logs(*, json: bool | None = None, stream: TextIO | None = None) -> None:
@@ -18,7 +27,9 @@ def configure_logs(*, json: bool | None = None, stream: TextIO | None = None) ->
     if json is None:
         json = not out.isatty()
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=out.isatty())
+        structlog.processors.JSONRenderer(serializer=_as_json)
+        if json
+        else structlog.dev.ConsoleRenderer(colors=out.isatty())
     )
     structlog.configure(
         processors=[
