@@ -15,6 +15,7 @@ from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
 from bridge.pricing import Paid, PriceDefaults, check_recipient_and_network, compile_route, stand_in
+from bridge.proofs import Proofs
 from bridge.reconciler import Reconciler
 from bridge.responses import Responder
 from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
@@ -248,6 +249,7 @@ class PaymentConfig:
         return Gate(
             verifier=Verifier(
                 settler,
+                Proofs(store, self.clock),
                 keys=keys,
                 clock=self.clock,
                 clock_skew=self.clock_skew,

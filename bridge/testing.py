@@ -94,10 +94,11 @@ class FakeSettler:
                 return Found(Fate.PAID, block, self.chain_time, settled.transaction)
         return Found(Fate.UNUSED, len(self.settlements), self.chain_time)
 
-    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+    async def check_signature(self, payment: Payment, offer: Offer, resource: Resource) -> bool:
         """Raise `VerificationFailed` unless the payer's key signed, or he is one of `wallets`."""
         if payment.authorization.payer not in self.wallets and not is_proven(payment, offer):
             raise VerificationFailed("the payer's wallet refuses the signature")
+        return False
 
     async def ping(self) -> None:
         """Raise `Unavailable` when there is a `problem`."""

@@ -5,15 +5,25 @@ from typing import assert_never
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from bridge.clock import Clock
 from bridge.credentials import PresentedCredential
+from bridge.proofs import Proofs
 from bridge.request import PaidRequest
 from bridge.settlers.base import Settler
 from translators import foreign, mpp, x402
 from translators.binding import check_challenge_id, check_digest, check_expiry
 from translators.checks import check_signed, check_terms, check_window
-from translators.errors import MalformedError, MethodUnsupported, PaymentExpired, VerificationFailed
+from translators.errors import (
+    AlreadyUsed,
+    MalformedError,
+    MethodUnsupported,
+    PaymentError,
+    PaymentExpired,
+    Unavailable,
+    VerificationFailed,
+)
 from translators.payment import Offer, Payment, Protocol, Resource, ResourceBinding
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1, x402_v2
@@ -26,8 +36,12 @@ class Verified(msgspec.Struct, frozen=True):
 
     payment: Payment
     offer: Offer
-    expired: PaymentExpired | None = None
-    """Set where it is too late to settle it; one that was settled in time is still owed its answer."""
+    refused: PaymentError | None = None
+    """Why it cannot be settled (any more); one that was settled in time is still owed its answer."""
+    by_wallet: bool = False
+    """A contract wallet's word proves it, and somebody has just taken that."""
+    is_judged: bool = False
+    """Whoever did found nothing else against the payment either."""
 
 
 class Verifier:
@@ -38,9 +52,17 @@ class Verifier:
     """
 
     def __init__(
-        self, settler: Settler, *, keys: Sequence[bytes], clock: Clock, clock_skew: float, body_limit: int
+        self,
+        settler: Settler,
+        proofs: Proofs,
+        *,
+        keys: Sequence[bytes],
+        clock: Clock,
+        clock_skew: float,
+        body_limit: int,
     ) -> None:
         self._settler = settler
+        self._proofs = proofs
         self._keys = tuple(keys)
         self._clock = clock
         self._clock_skew = clock_skew
@@ -55,10 +77,10 @@ class Verifier:
         realm: str,
         bound_to: str,
     ) -> Verified:
-        """Everything that can be told without a chain, the cheap refusals first.
+        """Who pays, and for what: the cheap refusals first, and a chain only where a contract wallet has signed.
 
         Raises a `PaymentError`; a payment that comes out is signed by its payer for one of `offers`, and may be
-        `expired`, which `verify` raises. Who signed a foreign proof only `verify` can tell.
+        `refused`, which `verify` raises. Who signed a foreign proof only `verify` can tell.
         """
         expired = None
         match presented.protocol:
@@ -78,8 +100,21 @@ class Verifier:
             expired = expired or error
         if payment.foreign is None and not check_signed(payment, offer, contract_wallets=True):
             # Asked before anything else is: until the payer is known, nothing is told of his payments.
-            await self._settler.check_signature(payment, offer)
+            return await self._ask_wallet(Verified(payment, offer, expired), resource)
         return Verified(payment, offer, expired)
+
+    async def _ask_wallet(self, verified: Verified, resource: Resource) -> Verified:
+        """Prove a contract wallet's signature, by whoever can judge it, or by what was judged before."""
+        try:
+            is_judged = await self._settler.check_signature(verified.payment, verified.offer, resource)
+        except PaymentError as error:
+            if await self._proofs.has(verified.payment):
+                return replace(verified, refused=verified.refused or error)
+            if isinstance(error, AlreadyUsed):
+                # It may be paid, and whether by him who asks nobody says: not "pay again".
+                raise Unavailable("whether the payer's wallet has signed this cannot be told now") from None
+            raise
+        return replace(verified, by_wallet=True, is_judged=is_judged)
 
     def _from_v2(self, token: bytes, offers: tuple[Offer, ...], resource: Resource) -> tuple[Payment, Offer]:
         payload = x402_v2.decode_payment_payload(token)
@@ -120,9 +155,13 @@ class Verifier:
 
         Raises a `PaymentError`.
         """
-        if verified.expired is not None:
-            raise verified.expired
-        await self._settler.verify(verified.payment, verified.offer, resource)
+        if verified.refused is not None:
+            raise verified.refused
+        if not verified.is_judged:
+            await self._settler.verify(verified.payment, verified.offer, resource)
+        if verified.by_wallet:
+            # Of what could not be settled nothing is kept: anybody can sign that, and have our store filled up.
+            await self._proofs.keep(verified.payment)
 
 
 def _check_resource(payment: Payment, resource: Resource) -> None:

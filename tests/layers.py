@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # bridge: input and output
     ("bridge/__init__", "bridge/clock", "bridge/events", "bridge/request"),
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
-    ("bridge/settlers/*", "bridge/pricing"),
+    ("bridge/settlers/*", "bridge/pricing", "bridge/proofs"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
     ("bridge/replays", "bridge/idempotency"),
     ("bridge/admitted",),

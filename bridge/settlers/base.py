@@ -103,11 +103,13 @@ class Settler(TypingProtocol):
         """
         ...
 
-    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+    async def check_signature(self, payment: Payment, offer: Offer, resource: Resource) -> bool:
         """Prove that the payer signed `payment`, where `translators.checks.is_proven` cannot: ask his contract.
 
-        Says nothing of balance, window or nonce: a payment that was settled is proven like a fresh one. Raises
-        `VerificationFailed` for a signature that is not the payer's, and `Unavailable` when it cannot be told.
+        True where that took all that `verify` does, and `verify` need not be asked any more. Raises
+        `VerificationFailed` for a signature that is not the payer's, and `Unavailable` when it cannot be told. Who can
+        ask the chain says nothing of balance, window or nonce: a payment that was settled is proven like a fresh one.
+        Who cannot raises what `verify` does, and then whether he signed may not be known.
         """
         ...
 

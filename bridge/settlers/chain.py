@@ -206,9 +206,10 @@ class ChainSettler:
             asset=asset, payer=payer, nonce=nonce, recipient=recipient, value=value, from_block=from_block
         )
 
-    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+    async def check_signature(self, payment: Payment, offer: Offer, resource: Resource) -> bool:
         """Prove that the payer signed, by his key or by his wallet's word; raises as `Settler.check_signature` says."""
         await self._reader.check_signature(payment, offer)
+        return False
 
     async def ping(self) -> None:
         """Whether a node answers and the relayer can pay for gas; raises `Unavailable` where not."""

@@ -116,6 +116,9 @@ class FacilitatorSettler:
         if not self._verifies and payment.foreign is None:
             # Of a foreign proof nothing is known before.
             return
+        await self._judge(payment, offer, resource)
+
+    async def _judge(self, payment: Payment, offer: Offer, resource: Resource) -> None:
         try:
             answer = await self._http.request("POST", "/verify", self._body(payment, offer, resource))
         except NoAnswer:
@@ -154,17 +157,19 @@ class FacilitatorSettler:
         reader = self._reader_of(record.chain_id)
         return await reader.find(record) if reader is not None else None
 
-    async def check_signature(self, payment: Payment, offer: Offer) -> None:
-        """Prove that the payer signed; `Unavailable` for a contract wallet without a node of its chain.
+    async def check_signature(self, payment: Payment, offer: Offer, resource: Resource) -> bool:
+        """Prove that the payer signed; see `Settler.check_signature`.
 
-        Raises `VerificationFailed` where he did not.
+        Without a node of its chain, the facilitator is who judges a contract wallet: `/verify` is asked, whatever
+        `verify` was set to, and raises whatever it has against the payment.
         """
         if is_proven(payment, offer):
-            return
-        reader = self._reader_of(payment.chain_id)
-        if reader is None:
-            raise Unavailable("a contract wallet's signature cannot be judged without a node of the chain")
-        await reader.check_signature(payment, offer)
+            return False
+        if (reader := self._reader_of(payment.chain_id)) is not None:
+            await reader.check_signature(payment, offer)
+            return False
+        await self._judge(payment, offer, resource)
+        return True
 
     async def ping(self) -> None:
         """Ask what the facilitator supports, and for the newest block; raises `Unavailable` where no answer comes."""

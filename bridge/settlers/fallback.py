@@ -111,9 +111,9 @@ class FallbackSettler:
             raise problem
         return None
 
-    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+    async def check_signature(self, payment: Payment, offer: Offer, resource: Resource) -> bool:
         """Ask the first that can tell; raises as `Settler.check_signature` says."""
-        await self._first(lambda settler: settler.check_signature(payment, offer), rests=False)
+        return await self._first(lambda settler: settler.check_signature(payment, offer, resource), rests=False)
 
     async def ping(self) -> None:
         """Whether one of them could settle now; raises what the first lacks when none could."""

@@ -50,10 +50,11 @@ class NullSettler:
         """None: there is no chain to ask."""
         return None
 
-    async def check_signature(self, payment: Payment, offer: Offer) -> None:
+    async def check_signature(self, payment: Payment, offer: Offer, resource: Resource) -> bool:
         """Prove what can be proven without a chain; `Unavailable` for a contract wallet's signature."""
         if not is_proven(payment, offer):
             raise Unavailable("a contract wallet's signature cannot be judged without a chain")
+        return False
 
     async def ping(self) -> None:
         """Nothing can be missing."""

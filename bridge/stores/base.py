@@ -128,6 +128,10 @@ class Store(TypingProtocol):
         """
         ...
 
+    async def bound(self, key: str, *, now: float) -> str | None:
+        """What `key` is bound to, or None where it is to nothing (any more); binds nothing."""
+        ...
+
     async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
         """The `limit` rows that were touched last, newest first; of these `states` only, where any are given."""
         ...

@@ -88,6 +88,12 @@ class MemoryStore:
             self._keys[key] = payment_id, expires_at
             return payment_id
 
+    async def bound(self, key: str, *, now: float) -> str | None:
+        """See `Store.bound`."""
+        with self._lock:
+            bound, until = self._keys.get(key, ("", 0.0))
+            return bound if until > now else None
+
     async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
         """See `Store.records`."""
         with self._lock:

@@ -207,6 +207,15 @@ class PostgreSQLStore:
 
         return await self._opened().run(operation)
 
+    async def bound(self, key: str, *, now: float) -> str | None:
+        """See `Store.bound`."""
+
+        async def operation(connection: Connection, _again: bool) -> str | None:
+            row = await (await connection.execute(self._sql.bound, (key, now))).fetchone()
+            return None if row is None else str(row[0])
+
+        return await self._opened().run(operation)
+
     async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
         """See `Store.records`."""
         return await self._fetch(

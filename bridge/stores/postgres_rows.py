@@ -39,6 +39,7 @@ class Statements:
             )
             SELECT {COLUMNS} FROM moved"""  # noqa: S608
         self.response = f"SELECT response FROM {schema}.responses WHERE payment_id = %s AND expires_at > %s"  # noqa: S608
+        self.bound = f"SELECT bound_to FROM {schema}.idempotency_keys WHERE key = %s AND expires_at > %s"  # noqa: S608
         gives_way = "k.expires_at <= %(now)s OR k.bound_to IN (excluded.bound_to, %(instead_of)s)"
         self.bind_key = f"""
             INSERT INTO {schema}.idempotency_keys AS k VALUES (%(key)s, %(to)s, %(expires_at)s)

@@ -184,6 +184,11 @@ class RedisStore:
         bound: bytes = await self._run(lambda pipe: pipe.run(self._scripts.bind_key, keys, arguments))
         return bound.decode()
 
+    async def bound(self, key: str, *, now: float) -> str | None:
+        """See `Store.bound`."""
+        bound, until = await self._run(lambda pipe: pipe.call("HMGET", self._key + key.encode(), "to", "until"))
+        return bound.decode() if bound is not None and float(until) > now else None
+
     async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
         """See `Store.records`. Looks at every row: for a person who asks, not for a request."""
         rows: list[Record] = []

@@ -43,7 +43,7 @@ _BIND = """
     INSERT INTO idempotency_keys (key, bound_to, expires_at) VALUES (:key, :to, :expires_at)
     ON CONFLICT (key) DO UPDATE SET bound_to = excluded.bound_to, expires_at = excluded.expires_at
     WHERE expires_at <= :now OR bound_to IN (excluded.bound_to, :instead_of)"""
-_BOUND = "SELECT bound_to FROM idempotency_keys WHERE key = ?"
+_BOUND = "SELECT bound_to, expires_at FROM idempotency_keys WHERE key = ?"
 
 _STATES = {
     "claimed": State.CLAIMED.value,
@@ -147,6 +147,10 @@ class SQLiteStore:
         parameters = {"key": key, "to": payment_id, "now": now, "expires_at": expires_at, "instead_of": instead_of}
         return await self._opened().run(partial(_bind, parameters), writes=True)
 
+    async def bound(self, key: str, *, now: float) -> str | None:
+        """See `Store.bound`."""
+        return await self._opened().run(partial(_bound, key, now), writes=False)
+
     async def records(self, *, states: Collection[State] = (), limit: int = 100) -> list[Record]:
         """See `Store.records`."""
         return await self._opened().run(partial(_records, [state.value for state in states], limit), writes=False)
@@ -207,6 +211,11 @@ def _bind(parameters: dict[str, Any], connection: sqlite3.Connection) -> str:
     connection.execute(_BIND, parameters)
     bound: str = connection.execute(_BOUND, (parameters["key"],)).fetchone()[0]
     return bound
+
+
+def _bound(key: str, now: float, connection: sqlite3.Connection) -> str | None:
+    row = connection.execute(_BOUND, (key,)).fetchone()
+    return row[0] if row is not None and row[1] > now else None
 
 
 def _records(states: list[str], limit: int, connection: sqlite3.Connection) -> list[Record]:

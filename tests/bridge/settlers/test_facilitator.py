@@ -535,3 +535,39 @@ def test_many_at_once() -> None:
             return took
 
     assert asyncio.run(main()) < 2
+
+
+WALLETS: dict[str, tuple[Any, type[PaymentError] | None]] = {
+    "good": ({"isValid": True}, None),
+    "not his": ({"isValid": False, "invalidReason": "invalid_exact_evm_payload_signature"}, VerificationFailed),
+    "used": ({"isValid": False, "invalidReason": "invalid_exact_evm_nonce_already_used"}, AlreadyUsed),
+    "poor": ({"isValid": False, "invalidReason": "insufficient_funds"}, InsufficientFunds),
+    "undecided": ({"isValid": False, "invalidReason": "unexpected_verify_error"}, Unavailable),
+    "no answer": (CLOSE, Unavailable),
+    "silence": (_silence, Unavailable),
+}
+"""What `/verify` says of a contract wallet's payment, and what that is."""
+
+
+@pytest.mark.parametrize(("answer", "error"), WALLETS.values(), ids=WALLETS)
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.anyio
+async def test_without_a_node_the_facilitator_judges_contract_wallets(
+    answer: Any, error: type[PaymentError] | None, verify: bool
+) -> None:
+    """It is asked once, whether or not it is asked about keys, and its whole verdict counts."""
+    by_wallet = a_payment(signature=lambda signed: b"\1" + signed)
+    verdict = answer if callable(answer) or answer == CLOSE else reply(200, answer)
+    async with scripted(answering({"/verify": verdict})) as server:
+        settler = FacilitatorSettler(server.url, verify=verify, timeout_seconds=0.5)
+        await settler.start([OFFER])
+        assert await settler.check_signature(a_payment(), OFFER, RESOURCE) is False
+        if error is None:
+            assert await settler.check_signature(by_wallet, OFFER, RESOURCE) is True
+        else:
+            with pytest.raises(error):
+                await settler.check_signature(by_wallet, OFFER, RESOURCE)
+        await settler.close()
+        assert [request.path for request in server.requests] == ["/supported", "/verify"]
+        sent = server.requests[1].json()["paymentPayload"]["payload"]["signature"]
+        assert sent == "0x" + by_wallet.authorization.signature.hex()

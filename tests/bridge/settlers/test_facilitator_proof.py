@@ -210,7 +210,7 @@ async def test_no_node_no_delivery(rpc_url: str) -> None:
 
 
 async def test_what_the_chain_tells(rpc_url: str) -> None:
-    """With a node there is an answer about rows and wallets, without one there is none."""
+    """With a node there is an answer about rows and wallets, without one there is none about rows."""
 
     async def act(payment: Payment) -> bytes:
         return CLOSE
@@ -221,15 +221,13 @@ async def test_what_the_chain_tells(rpc_url: str) -> None:
         assert found is not None
         assert found.fate is Fate.UNUSED
         assert await settler.find(a_record(payment, chain_id=8453)) is None
-        await settler.check_signature(payment, OFFER)
+        await settler.check_signature(payment, OFFER, RESOURCE)
         with pytest.raises(VerificationFailed):
-            await settler.check_signature(by_wallet, OFFER)
+            await settler.check_signature(by_wallet, OFFER, RESOURCE)
     async with facilitator(None, payment, act) as settler:
         assert await settler.find(a_record(payment)) is None
-        await settler.check_signature(payment, OFFER)
+        await settler.check_signature(payment, OFFER, RESOURCE)
         await settler.ping()
-        with pytest.raises(Unavailable):
-            await settler.check_signature(by_wallet, OFFER)
 
 
 async def test_start_refuses_another_chain(rpc_url: str) -> None:

@@ -160,10 +160,10 @@ async def test_who_can_tell() -> None:
     settler = FallbackSettler([NullSettler(), fake])
     await settler.start([OFFER])
     assert (await settler.find(a_record(payment))) is not None
-    await settler.check_signature(by_wallet, OFFER)
+    await settler.check_signature(by_wallet, OFFER, RESOURCE)
     fake.wallets = set()
     with pytest.raises(VerificationFailed):
-        await settler.check_signature(by_wallet, OFFER)
+        await settler.check_signature(by_wallet, OFFER, RESOURCE)
     fake.can_tell = False
     assert (await settler.find(a_record(payment))) is None
 

@@ -47,9 +47,9 @@ def test_null_settles_nowhere() -> None:
         await settler.verify(payment, OFFER, RESOURCE)
         await settler.ping()
         assert await settler.find(a_record(payment)) is None
-        await settler.check_signature(payment, OFFER)
+        await settler.check_signature(payment, OFFER, RESOURCE)
         with pytest.raises(Unavailable):
-            await settler.check_signature(a_payment(signature=lambda signed: b"\1" + signed), OFFER)
+            await settler.check_signature(a_payment(signature=lambda signed: b"\1" + signed), OFFER, RESOURCE)
         settlement = await settler.settle(payment, OFFER, RESOURCE, recorder)
         await settler.close()
         assert (settlement.transaction, settlement.settled_at, recorder.told) == ("", 2.5, [""])

@@ -63,12 +63,12 @@ async def test_check_signature(rpc_url: str, factory: str) -> None:
     ]
     async with running(rpc_url) as settler:
         for payment in good:
-            await settler.check_signature(payment, OFFER)
+            await settler.check_signature(payment, OFFER, RESOURCE)
         for payment in bad:
             with pytest.raises(VerificationFailed):
-                await settler.check_signature(payment, OFFER)
+                await settler.check_signature(payment, OFFER, RESOURCE)
         await settle(settler, own)
-        await settler.check_signature(own, OFFER)
+        await settler.check_signature(own, OFFER, RESOURCE)
     assert await code_at(rpc_url, absent) == "0x"
 
 
@@ -80,7 +80,7 @@ async def test_malicious_wallets(rpc_url: str, code: bytes) -> None:
     async with running(rpc_url, max_gas=200_000, max_deploy_gas=300_000) as settler:
         began = time.monotonic()
         with pytest.raises(VerificationFailed):
-            await settler.check_signature(payment, OFFER)
+            await settler.check_signature(payment, OFFER, RESOURCE)
         with pytest.raises(VerificationFailed):
             await settler.verify(payment, OFFER, RESOURCE)
         assert time.monotonic() - began < 5
@@ -94,7 +94,7 @@ async def test_malicious_factories(rpc_url: str, code: bytes) -> None:
     before, recorder = await nonce_of(rpc_url, RELAYER.address), Recorder()
     async with running(rpc_url, max_gas=200_000, max_deploy_gas=300_000) as settler:
         with pytest.raises(VerificationFailed):
-            await settler.check_signature(payment, OFFER)
+            await settler.check_signature(payment, OFFER, RESOURCE)
         with pytest.raises(VerificationFailed):
             await settler.verify(payment, OFFER, RESOURCE)
         with pytest.raises((VerificationFailed, SettlementFailed)):
@@ -130,9 +130,9 @@ async def test_account_with_code(rpc_url: str) -> None:
         async with running(rpc_url) as settler:
             for signed in (payment, recovery_id):
                 assert is_proven(signed, OFFER)
-                await settler.check_signature(signed, OFFER)
+                await settler.check_signature(signed, OFFER, RESOURCE)
             with pytest.raises(VerificationFailed):
-                await settler.check_signature(a_payment(payer=account.address, key=POOR), OFFER)
+                await settler.check_signature(a_payment(payer=account.address, key=POOR), OFFER, RESOURCE)
             if takes:
                 for signed in (payment, recovery_id):
                     await settler.verify(signed, OFFER, RESOURCE)
@@ -191,7 +191,7 @@ async def test_undeployed_wallets_can_be_refused(rpc_url: str, factory: str) -> 
     undeployed = "invalid_exact_evm_payload_undeployed_smart_wallet"
     async with running(rpc_url, deploy_wallets=False) as settler:
         assert (await refusal(settler, payment)).reason == undeployed
-        await settler.check_signature(payment, OFFER)  # whoever only asks deploys nothing
+        await settler.check_signature(payment, OFFER, RESOURCE)  # whoever only asks deploys nothing
     async with running(rpc_url, max_deploy_gas=100_000) as settler:
         assert isinstance(await refusal(settler, payment), VerificationFailed)
     async with running(rpc_url) as settler:
@@ -236,8 +236,8 @@ async def test_node_that_is_gone(rpc_url: str) -> None:
     async with proxy(rpc_url, gone) as url, running(url) as settler:
         dead = True
         with pytest.raises(Unavailable):
-            await settler.check_signature(a_payment(signature=lambda signed: b"\1" + signed), OFFER)
-        await settler.check_signature(a_payment(), OFFER)  # proven without a chain
+            await settler.check_signature(a_payment(signature=lambda signed: b"\1" + signed), OFFER, RESOURCE)
+        await settler.check_signature(a_payment(), OFFER, RESOURCE)  # proven without a chain
 
 
 def test_envelopes_that_cannot_be_read() -> None:

@@ -87,6 +87,20 @@ def test_a_binding_gives_way_to_who_names_it(run: Run) -> None:
     run(use)
 
 
+def test_what_a_key_is_bound_to_can_be_read(run: Run) -> None:
+    """Nothing before, the payment until it expires, nothing after; and reading binds nothing."""
+
+    async def use(store: Store) -> None:
+        assert await store.bound("key", now=NOW) is None
+        await store.bind_key("key", "first", now=NOW, expires_at=NOW + 10)
+        assert await store.bound("key", now=NOW + 9) == "first"
+        assert await store.bound("other", now=NOW + 9) is None
+        assert await store.bound("key", now=NOW + 10) is None
+        assert await store.bind_key("other", "second", now=NOW, expires_at=NOW + 10) == "second"
+
+    run(use)
+
+
 def test_one_of_many_gets_the_key(run: Run) -> None:
     """Of fifty payments that come with one key at once, all learn the same one."""
 
