@@ -17,6 +17,7 @@ from bridge.replays import Capture
 from bridge.responses import Headers, Responder, Response
 from bridge.settlers.base import Fate, Settler
 from bridge.stores.base import ClaimLost, Record, Store, StoredResponse
+from bridge.tracing import NO_TRACING, Step, Trace, Tracing, step
 from bridge.verifier import Verified
 from translators.errors import AlreadyUsed, OutcomeUnknown, PaymentError, SettlementFailed, Unavailable
 from translators.lifecycle import State
@@ -43,13 +44,21 @@ class Desk:
     """What everything behind the gate works with. `lease_seconds` is how long a claim outlives its process."""
 
     def __init__(
-        self, *, store: Store, settler: Settler, responder: Responder, clock: Clock, lease_seconds: float
+        self,
+        *,
+        store: Store,
+        settler: Settler,
+        responder: Responder,
+        clock: Clock,
+        lease_seconds: float,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.store = store
         self.settler = settler
         self.responder = responder
         self.clock = clock
         self.lease_seconds = lease_seconds
+        self.tracing = tracing
         self.at_work: set[asyncio.Task[Any]] = set()
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -73,6 +82,7 @@ class Teller(TypingProtocol):
     """Who tells the client and the log about a payment."""
 
     resource: Resource
+    trace: Trace
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say that something happened to the payment."""
@@ -103,6 +113,7 @@ class Admitted:
         # A payment that was settled for a request which died before its answer is only delivered.
         self.settlement = _settlement_from(record) if record.state is State.SETTLED else None
         self._settling: asyncio.Task[Refused | None] | None = None
+        self._delivering: Step | None = None
         self._writing = asyncio.Lock()
         """One change of the row after the other, so that `_record` is always the last."""
         self._concluded = False
@@ -113,6 +124,7 @@ class Admitted:
         Cancelling the caller does not cancel the settlement: once begun, it is recorded and told like any other.
         """
         if self.settlement is not None:
+            self._begin_delivery(self.settlement)
             return None
         self._settling = self._desk.begin(self._settle_and_tell())
         return await asyncio.shield(self._settling)
@@ -120,7 +132,10 @@ class Admitted:
     async def _settle_and_tell(self) -> Refused | None:
         began = perf_counter()
         try:
-            settlement = await self._settle()
+            with step(self._teller.trace, "payment.settle") as settling:
+                settling.note(x402_mpp__protocol=self.payment.protocol.value, x402_mpp__network=self.payment.network)
+                settlement = await self._settle()
+                settling.note(x402_mpp__transaction=settlement.transaction)
         except PaymentError as error:
             self._concluded = True
             unsettled = None if isinstance(error, Unavailable) else self.payment
@@ -131,7 +146,20 @@ class Admitted:
             transaction=settlement.transaction,
             settle_ms=round((perf_counter() - began) * 1000, 3),
         )
+        self._begin_delivery(settlement)
         return None
+
+    def _begin_delivery(self, settlement: Settlement) -> None:
+        if self._delivering is None:
+            self._delivering = self._teller.trace.begin("payment.deliver")
+            self._delivering.note(
+                x402_mpp__protocol=self.payment.protocol.value, x402_mpp__transaction=settlement.transaction
+            )
+
+    def _end_delivery(self, status: int | None, problem: str | None = None) -> None:
+        if self._delivering is not None:
+            self._delivering.note(http__response__status_code=status)
+            self._delivering.end(problem)
 
     async def _settle(self) -> Settlement:
         try:
@@ -336,12 +364,14 @@ class Admitted:
         if self.settlement is not None:
             await self._note_settled(self.settlement)
         await self._note(State.SETTLED, lease=0)
+        self._end_delivery(status, "undelivered")
         self._teller.emit("payment.undelivered", status=status, transaction=self._transaction())
 
     async def _delivered(self, status: int) -> None:
         if self.settlement is not None:
             await self._note_settled(self.settlement)
         await self._note(State.DELIVERED, response=self._kept())
+        self._end_delivery(status)
         self._teller.emit("payment.delivered", status=status, transaction=self._transaction())
 
     def _kept(self) -> StoredResponse | None:

@@ -18,7 +18,15 @@ from bridge.responses import Response, merge_receipt
 from bridge.routes import PaidRoute
 from translators.payment import Payment, Settlement
 
-__all__ = ["SCOPE_KEY", "GateMiddleware", "PaymentMiddleware", "payment_of", "send_response", "settlement_of"]
+__all__ = [
+    "SCOPE_KEY",
+    "GateMiddleware",
+    "PaymentMiddleware",
+    "accept_of",
+    "payment_of",
+    "send_response",
+    "settlement_of",
+]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -63,6 +71,13 @@ class GateMiddleware:
         if route is None:
             await self.app(scope, receive, send)
             return
+        self._gate.in_flight += 1
+        try:
+            await self._answer(route, scope, receive, send)
+        finally:
+            self._gate.in_flight -= 1
+
+    async def _answer(self, route: PaidRoute, scope: Scope, receive: Receive, send: Send) -> None:
         request = PaidRequest(scope, receive, self._public_url)
         match await self._gate.admit(route, request):
             case Free():
@@ -126,6 +141,10 @@ class PaymentMiddleware:
         if place is not None and scope["type"] == "http" and scope["path"] in (f"{place}/live", f"{place}/ready"):
             answer = live() if scope["path"].endswith("/live") else await ready(self.gate)
             await send_response(send, answer, scope["method"])
+            return
+        metrics = self.config.metrics
+        if metrics is not None and scope["type"] == "http" and scope["path"] == self.config.metrics_path:
+            await send_response(send, await metrics.page(self.gate, accept_of(scope)), scope["method"])
             return
         await self._gated(scope, receive, send)
 
@@ -298,6 +317,11 @@ class _Delivery:
         self._complete = True
         if self._status < 400:
             await self._admitted.delivered(self._status)
+
+
+def accept_of(scope: Scope) -> str:
+    """What a request says that it can read."""
+    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"accept")
 
 
 async def send_response(send: Send, response: Response, method: str) -> None:

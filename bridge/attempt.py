@@ -19,6 +19,7 @@ from bridge.request import PaidRequest
 from bridge.responses import ChallengeContext, Response
 from bridge.routes import PaidRoute, SettlePolicy
 from bridge.stores.base import ClaimLost, Record
+from bridge.tracing import Step, step
 from bridge.verifier import Verified, Verifier
 from translators.binding import body_digest
 from translators.errors import (
@@ -73,6 +74,7 @@ class Attempt:
         self.resource: Resource = route.resource(request.url)
         self.realm = means.realm or request.authority
         self.bound_to = f"{request.method} {request.path}"
+        self.trace = means.desk.tracing.request(route.name, request.method)
         self.started = perf_counter()
         self.verified: Verified | None = None
         self.unsettleable: PaymentError | None = None
@@ -153,10 +155,22 @@ class Attempt:
 
     async def verify(self, presented: PresentedCredential) -> None:
         """Check the credential, first without and then with the chain; raises a `PaymentError`."""
+        with step(self.trace, "payment.verify") as verifying:
+            verifying.note(x402_mpp__protocol=presented.protocol.value)
+            await self._verify(presented, verifying)
+
+    async def _verify(self, presented: PresentedCredential, verifying: Step) -> None:
         verifier = self.means.verifier
         verified = await verifier.check(presented, self.offers, self.request, self.resource, self.realm, self.bound_to)
         self.verified = verified
         self.presented_id = _correlation_id(verified.payment)
+        verifying.note(
+            x402_mpp__correlation_id=self.presented_id,
+            x402_mpp__payer=verified.payment.authorization.payer,
+            x402_mpp__network=verified.payment.network,
+            x402_mpp__asset=verified.payment.asset,
+            x402_mpp__amount=str(verified.payment.authorization.value),
+        )
         try:
             await verifier.verify(verified, self.resource)
         except PaymentError as error:

@@ -14,6 +14,7 @@ from bridge.admitted import Desk
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
+from bridge.metrics import Metrics, MetricsMissing
 from bridge.pricing import Paid, PriceDefaults, check_recipient_and_network, compile_route, stand_in
 from bridge.proofs import Proofs
 from bridge.reconciler import Reconciler
@@ -23,6 +24,7 @@ from bridge.settlers import settler_from_spec
 from bridge.settlers.base import Settler
 from bridge.stores import store_from_url
 from bridge.stores.base import Store
+from bridge.tracing import NO_TRACING, OpenTelemetry, Tracing, TracingMissing
 from bridge.verifier import Verifier
 from translators.binding import MIN_KEY_BYTES
 from translators.checks import MIN_VALIDITY_SECONDS
@@ -107,6 +109,13 @@ class PaymentConfig:
     health_path: str | None = None
     """Where `live` and `ready` are answered, such as `/health` for `/health/ready`; free, and None: nowhere."""
 
+    metrics_path: str | None = None
+    """Where Prometheus reads metrics, such as `/metrics`; free, and None: nowhere. It needs the extra `metrics`."""
+
+    tracing: bool = False
+    """OpenTelemetry spans around verification, settlement and delivery, under the server's own span. It needs the extra
+    `otel`, and says nothing until the application sets an SDK up."""
+
     bind_body_bytes: int = 64 * 1024
     """MPP challenges are bound to a request body of up to this many bytes, where its content type says that a client
     sends it again unchanged (JSON, forms, text). 0: never."""
@@ -129,7 +138,8 @@ class PaymentConfig:
 
     def __post_init__(self) -> None:
         self._check()
-        self.events = Events(self.sinks)
+        self.metrics = self._metrics()
+        self.events = Events((*self.sinks, self.metrics.sink) if self.metrics is not None else self.sinks)
         self.routes: list[PaidRoute] = []
         self._is_secret_ephemeral = False
         self._offers: list[Offer] = []
@@ -197,8 +207,10 @@ class PaymentConfig:
                 raise ConfigError(f"{name}: give 0 or more, and less than {_YEAR}")
         if not 0 < self.reconcile_seconds < _YEAR:
             raise ConfigError("reconcile_seconds: give more than 0, and less than a year")
-        if self.health_path is not None and (self.health_path[:1] != "/" or self.health_path[-1:] == "/"):
-            raise ConfigError("health_path: begin it with a slash, and do not end it with one")
+        for name in ("health_path", "metrics_path"):
+            path = getattr(self, name)
+            if path is not None and (path[:1] != "/" or path[-1:] == "/"):
+                raise ConfigError(f"{name}: begin it with a slash, and do not end it with one")
         if self.bind_body_bytes < 0:
             raise ConfigError("bind_body_bytes: give 0 or more")
 
@@ -213,6 +225,23 @@ class PaymentConfig:
                 )
         self._offers += route.offers if isinstance(route.offers, tuple) else stand_in(name, paid, self._defaults())
         return route
+
+    def _metrics(self) -> Metrics | None:
+        if self.metrics_path is None:
+            return None
+        try:
+            # prometheus-client reads the same variable when it is imported, and writes into files from then on.
+            return Metrics(multiprocess="PROMETHEUS_MULTIPROC_DIR" in os.environ, recorders=self.sinks)
+        except MetricsMissing as error:
+            raise ConfigError(f"metrics_path: {error}") from None
+
+    def _tracing(self) -> Tracing:
+        if not self.tracing:
+            return NO_TRACING
+        try:
+            return OpenTelemetry()
+        except TracingMissing as error:
+            raise ConfigError(f"tracing: {error}") from None
 
     def _defaults(self) -> PriceDefaults:
         return PriceDefaults(
@@ -245,6 +274,7 @@ class PaymentConfig:
             ),
             clock=self.clock,
             lease_seconds=self.lease_seconds,
+            tracing=self._tracing(),
         )
         return Gate(
             verifier=Verifier(

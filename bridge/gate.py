@@ -62,6 +62,8 @@ class Gate:
         self.desk = desk
         self.reconciler = reconciler
         self.replay_seconds = replay_seconds
+        self.in_flight = 0
+        """How many requests for priced routes are being answered."""
         self._means = Means(
             verifier=verifier,
             desk=desk,

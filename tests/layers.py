@@ -30,11 +30,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/binding", "translators/checks", "translators/foreign"),
     ("translators/x402", "translators/mpp"),
     # bridge: input and output
-    ("bridge/__init__", "bridge/clock", "bridge/events", "bridge/request"),
+    ("bridge/__init__", "bridge/clock", "bridge/events", "bridge/request", "bridge/tracing"),
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
-    ("bridge/replays", "bridge/idempotency"),
+    ("bridge/replays", "bridge/idempotency", "bridge/metrics"),
     ("bridge/admitted",),
     ("bridge/attempt",),
     ("bridge/gate",),

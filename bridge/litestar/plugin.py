@@ -22,7 +22,7 @@ from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
 from litestar.routes import ASGIRoute, BaseRoute, HTTPRoute, WebSocketRoute
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from bridge.asgi import GateMiddleware, payment_of, send_response, settlement_of
+from bridge.asgi import GateMiddleware, accept_of, payment_of, send_response, settlement_of
 from bridge.config import PaymentConfig
 from bridge.gate import Gate
 from bridge.health import live, ready
@@ -62,6 +62,8 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
             # Litestar's own handlers, so that its middleware sees them; a price that is inherited is not theirs.
             paths = [f"{self.config.health_path}/{part}" for part in ("live", "ready")]
             app_config.route_handlers.append(asgi(paths, price=None, copy_scope=True)(self._health))
+        if self.config.metrics_path is not None:
+            app_config.route_handlers.append(asgi(self.config.metrics_path, price=None, copy_scope=True)(self._metrics))
         app_config.dependencies.setdefault("payment", Provide(_provide_payment, sync_to_thread=False))
         app_config.dependencies.setdefault("settlement", Provide(_provide_settlement, sync_to_thread=False))
         return app_config
@@ -78,6 +80,11 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await ready(self.gate) if scope["path"].endswith("/ready") else live()
         await send_response(send, answer, scope["method"])  # type: ignore[arg-type, typeddict-item]
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.config.metrics is not None
+        page = await self.config.metrics.page(self.gate, accept_of(scope))  # type: ignore[arg-type]
+        await send_response(send, page, scope["method"])  # type: ignore[arg-type, typeddict-item]
 
     def on_cli_init(self, cli: Group) -> None:
         """Add `litestar payments`, on this application's store and settler."""
