@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/wire/x402_v1", "translators/wire/x402_v2", "translators/wire/mpp"),
     ("translators/binding", "translators/checks", "translators/foreign"),
     ("translators/x402", "translators/mpp"),
+    ("translators/asks",),
     # bridge: input and output
     ("bridge/__init__", "bridge/clock", "bridge/events", "bridge/request", "bridge/tracing"),
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
@@ -39,7 +40,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/attempt",),
     ("bridge/gate",),
     ("bridge/config", "bridge/analytics/*", "bridge/health", "bridge/payments"),
-    ("bridge/asgi", "bridge/client", "bridge/payers", "bridge/commands"),
+    ("bridge/asgi", "bridge/client/*"),
+    ("bridge/payers", "bridge/commands"),
     ("bridge/gateway", "bridge/testing"),
     ("bridge/litestar/*",),
     ("bridge/demo/*",),

@@ -6,7 +6,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from bridge.payers import _known_domain, credential, read_402, sign
+from bridge.payers import credential, read_402, sign
 from bridge.pricing import Paid
 from tests.bridge.harness import (
     MPP,
@@ -22,7 +22,7 @@ from tests.bridge.harness import (
     scope_of,
     token_json,
 )
-from translators import mpp, x402
+from translators.asks import read_asks
 from translators.binding import body_digest, parse_time
 from translators.errors import AlreadyUsed, SettlementFailed
 from translators.payment import Payment, Protocol
@@ -188,23 +188,9 @@ async def test_second_offer_can_be_paid_in_every_protocol(order: tuple[int, int]
     house = House({"GET /report": [prices[i] for i in order]})
     for protocol in PROTOCOLS:
         answer = await house.visit()
-        asked = read_402(answer, protocol)
-        if protocol is V1:
-            entry = x402_v1.decode_requirements(answer.json()["accepts"][1], "x")
-            asked = msgspec.structs.replace(asked, offer=x402.from_requirements_v1(entry))
-        elif protocol is V2:
-            assert asked.required is not None
-            accepts = asked.required.accepts[::-1]
-            offer = x402.from_requirements_v2(x402_v2.decode_requirements(accepts[0], "x"))
-            required = msgspec.structs.replace(asked.required, accepts=accepts)
-            asked = msgspec.structs.replace(asked, offer=offer, required=required)
-        else:
-            challenge = challenges_of(answer)[1]
-            request = mpp_wire.decode_charge_request(challenge.request)
-            domain = _known_domain(request.currency, request.method_details.chain_id)
-            offer = mpp.from_charge_request(request, domain.name, domain.version)
-            asked = msgspec.structs.replace(asked, offer=offer, challenge=challenge)
-        paid = await house.visit(headers=[envelope(sign(asked, PAYER, house.clock()), asked)])
+        asks = read_asks(answer.headers.multi_items(), answer.content).asks
+        second = [asked for asked in asks if asked.protocol is protocol][1]
+        paid = await house.visit(headers=[credential(second, PAYER, house.clock())])
         assert paid.status_code == 200, protocol
         assert house.settler.settlements[-1].chain_id == (8453 if order == (0, 1) else 84532)
 
