@@ -47,9 +47,9 @@ class Anvil:
     It listens where the kernel says. Those ports begin far above 10080, the last one that Node's fetch refuses.
     """
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *options: str) -> None:
         accounts = logs / "anvil-accounts.json"
-        chain = ("--chain-id", str(CHAIN_ID), "--block-time", "1")
+        chain = ("--chain-id", str(CHAIN_ID), "--block-time", "1", *options)
         command = (places.anvil(), *chain, "--port", "0", "--config-out", accounts)
         self._process = Process("anvil", command, logs=logs, talks=False)
         try:

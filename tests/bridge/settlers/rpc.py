@@ -1,5 +1,6 @@
 """A chain's node from outside of any settler, and settlers on it for as long as a block lasts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -68,7 +69,12 @@ async def send(rpc_url: str, to: str, data: bytes, key: Any = RIVAL, **fields: A
 
 async def deploy(rpc_url: str, bytecode: bytes) -> str:
     hash_ = await send(rpc_url, "", bytecode)
-    return str((await ask(rpc_url, "eth_getTransactionReceipt", hash_))["contractAddress"])
+    for _ in range(200):
+        # Some nodes answer before they have made the block.
+        if (receipt := await ask(rpc_url, "eth_getTransactionReceipt", hash_)) is not None:
+            return str(receipt["contractAddress"])
+        await asyncio.sleep(0.05)
+    raise RuntimeError("no block takes the deployment")
 
 
 async def mint(rpc_url: str, address: str, amount: int) -> None:

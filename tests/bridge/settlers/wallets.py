@@ -43,6 +43,15 @@ def isValidSignature(digest: bytes32, signature: Bytes[65]) -> bytes4:
 """
 """What an EIP-7702 account may run: it takes what the account's own key has signed."""
 
+LIAR = """
+@external
+@view
+def isValidSignature(digest: bytes32, signature: Bytes[2048]) -> bytes4:
+    # A simulation pays nothing for its gas.
+    return 0x1626ba7e if tx.gasprice == 0 else 0xffffffff
+"""
+"""Says yes to everything while nothing is at stake, and no when the money should move."""
+
 FACTORY = """
 interface Wallet:
     def setup(owner: address): nonpayable

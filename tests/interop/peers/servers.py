@@ -1,5 +1,6 @@
 """Other people's servers and facilitator, each its own process on a free port of the loopback."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +58,11 @@ class Server:
 
 
 class Facilitator:
-    """The official facilitator, settling on a chain of ours."""
+    """The official facilitator, settling on a chain of ours. Wallets that do not exist yet are made by `factories` only."""
 
-    def __init__(self, *, rpc_url: str, private_key: str, logs: Path) -> None:
+    def __init__(self, *, rpc_url: str, private_key: str, logs: Path, factories: Sequence[str] = ()) -> None:
         command = (places.python("python"), places.PYTHON / "facilitator.py")
-        env = {"EVM_RPC_URL": rpc_url, "EVM_PRIVATE_KEY": private_key}
+        env = {"EVM_RPC_URL": rpc_url, "EVM_PRIVATE_KEY": private_key, "EIP6492_FACTORIES": " ".join(factories)}
         self._process = Process("facilitator", command, logs=logs, env=env)
 
     @property

@@ -1,6 +1,7 @@
 """The official facilitator: x402 2.25's, serving `exact` on Base Sepolia in both generations, and `upto`.
 
-Settles on the chain at EVM_RPC_URL with the key in EVM_PRIVATE_KEY. The synchronous facilitator is used, with
+Settles on the chain at EVM_RPC_URL with the key in EVM_PRIVATE_KEY; of the wallets that do not exist yet it makes those
+that come from EIP6492_FACTORIES. The synchronous facilitator is used, with
 ordinary functions as endpoints: its settlement waits for a receipt, and the other requests need not.
 """
 
@@ -16,7 +17,10 @@ from x402.mechanisms.evm.upto import UptoEvmFacilitatorScheme
 from x402.schemas import parse_payment_payload, parse_payment_requirements
 
 signer = FacilitatorWeb3Signer(private_key=os.environ["EVM_PRIVATE_KEY"], rpc_url=os.environ["EVM_RPC_URL"])
-facilitator = register_exact_evm_facilitator(x402FacilitatorSync(), signer, networks=NETWORK)
+factories = os.environ.get("EIP6492_FACTORIES", "").split()
+facilitator = register_exact_evm_facilitator(
+    x402FacilitatorSync(), signer, networks=NETWORK, eip6492_allowed_factories=factories
+)
 facilitator.register([NETWORK], UptoEvmFacilitatorScheme(signer))
 app = FastAPI(title="x402 Facilitator")
 
