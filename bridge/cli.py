@@ -26,7 +26,13 @@ def _payments() -> click.Command:
     return payments()
 
 
-_LAZY = {"payments": _payments}
+def _check() -> click.Command:
+    from bridge.check.command import check
+
+    return check
+
+
+_LAZY = {"check": _check, "payments": _payments}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/wire/x402_v1", "translators/wire/x402_v2", "translators/wire/mpp"),
     ("translators/binding", "translators/checks", "translators/foreign"),
     ("translators/x402", "translators/mpp"),
-    ("translators/asks",),
+    ("translators/asks", "translators/lint/*"),
     # bridge: input and output
     ("bridge/__init__", "bridge/clock", "bridge/events", "bridge/request", "bridge/tracing"),
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
@@ -42,7 +42,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/config", "bridge/analytics/*", "bridge/health", "bridge/payments"),
     ("bridge/asgi", "bridge/client/*"),
     ("bridge/payers", "bridge/commands"),
-    ("bridge/gateway", "bridge/testing"),
+    ("bridge/gateway", "bridge/testing", "bridge/check/*"),
     ("bridge/litestar/*",),
     ("bridge/demo/*",),
     ("bridge/cli",),
@@ -51,7 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 PURE_MODULES = {
     *("re", "hashlib", "hmac", "binascii", "json", "math", "enum", "typing", "collections.abc", "datetime"),
-    *("functools", "msgspec", "coincurve", "sha3", "Crypto.Hash"),
+    *("functools", "ipaddress", "urllib.parse", "msgspec", "coincurve", "sha3", "Crypto.Hash"),
 }
 """All that `translators/` may import besides itself."""
 

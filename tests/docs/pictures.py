@@ -16,6 +16,8 @@ import click
 from bridge.cli import main as command
 from tests.layers import FLOORS, ROOT
 from translators.lifecycle import TRANSITIONS, State
+from translators.lint.known import HEADER_LIMITS
+from translators.lint.table import GROUPS
 
 __all__ = ["PICTURES", "every_command", "redraw", "tracked"]
 
@@ -98,7 +100,30 @@ def commands() -> str:
     return "\n\n".join(sections)
 
 
-PICTURES = {"lifecycle": lifecycle, "floors": floors, "commands": commands}
+def rules() -> str:
+    """Every rule of `check`, by what it is about."""
+    sections = []
+    for group, of_it in GROUPS.items():
+        lines = [
+            f"### {group}",
+            "",
+            "| rule | severity | kind | what is wrong | clause | remedy |",
+            "|---|---|---|---|---|---|",
+        ]
+        for rule in of_it:
+            cells = (f"`{rule.id}`", rule.severity.value, rule.kind.value, rule.title, rule.clause, rule.remedy)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def limits() -> str:
+    """Where a block of headers becomes too long, and for whom."""
+    rows = [f"| {limit} | {who} |" for limit, who in HEADER_LIMITS]
+    return "\n".join(["| bytes | who stops there |", "|---|---|", *rows])
+
+
+PICTURES = {"lifecycle": lifecycle, "floors": floors, "commands": commands, "rules": rules, "limits": limits}
 
 
 def redraw(page: str) -> str:

@@ -1,0 +1,108 @@
+"""A check from its command line's options to its text and exit code."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from bridge.check.gather import gather
+from bridge.check.network import CheckError, Network, Request
+from bridge.check.report import Report, as_json, as_junit, as_table
+from bridge.clock import system_clock
+from translators.lint.known import split_url
+from translators.lint.rule import Severity
+from translators.lint.table import GROUPS, RULES, lint
+from translators.payment import Protocol
+
+__all__ = ["CheckError", "rules_text", "run"]
+
+_FORMS = {"table": as_table, "json": as_json, "junit": as_junit}
+
+
+def run(
+    url: str,
+    *,
+    method: str | None,
+    headers: Sequence[str],
+    data: str | None,
+    expect: Sequence[str],
+    rpc_url: str | None,
+    follow: bool,
+    connect_to: str | None,
+    timeout: float,
+    ignore: Sequence[str],
+    fail_on: str,
+    form: str,
+    rules: bool = False,
+) -> tuple[str, int]:
+    """The findings as text, and the exit code. Raises `CheckError`, and click's errors for options that cannot be."""
+    unknown = set(ignore) - {rule.id for rule in RULES}
+    if unknown:
+        raise click.BadParameter(
+            f"no such rule: {', '.join(sorted(unknown))}; --rules lists them", param_hint="--ignore"
+        )
+    request = _request(url, method, headers, data)
+
+    async def work() -> Report:
+        async with Network(timeout_seconds=timeout, follow=follow, connect_to=connect_to) as network:
+            probe, notes = await gather(
+                network,
+                request,
+                clock=system_clock,
+                rpc_url=rpc_url,
+                expected=[Protocol(name) for name in expect],
+            )
+        return Report(
+            probe,
+            tuple(lint(probe, ignore)),
+            tuple(ignore),
+            tuple(notes),
+            None if fail_on == "never" else Severity(fail_on),
+        )
+
+    report = asyncio.run(work())
+    return _FORMS[form](report), report.exit_code
+
+
+def _request(url: str, method: str | None, headers: Sequence[str], data: str | None) -> Request:
+    url = url if "://" in url else f"https://{url}"
+    if split_url(url) is None:
+        raise click.BadParameter(f"{url} is no http or https URL", param_hint="URL")
+    pairs = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip() or not (name + value).isascii() or not (name + value).isprintable():
+            raise click.BadParameter(f"{header!r} is not NAME:VALUE", param_hint="--header")
+        pairs.append((name.strip(), value.strip()))
+    body = b"" if data is None else _body(data)
+    if body and not any(name.lower() == "content-type" for name, _ in pairs):
+        pairs.append(("Content-Type", "application/json" if _is_json(body) else "application/octet-stream"))
+    return Request(url, (method or ("POST" if data is not None else "GET")).upper(), tuple(pairs), body)
+
+
+def _body(data: str) -> bytes:
+    if not data.startswith("@"):
+        return data.encode()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{data[1:]}: {error.strerror}", param_hint="--data") from None
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+def rules_text() -> str:
+    """Every rule on a line, by what it is about."""
+    lines: list[str] = []
+    for group, rules in GROUPS.items():
+        lines += ["", group] if lines else [group]
+        lines += [f"  {rule.id:<24}{rule.severity.value:<9}{rule.kind.value:<8}{rule.title}"[:80] for rule in rules]
+    return "\n".join(lines)
