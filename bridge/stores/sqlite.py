@@ -23,10 +23,19 @@ _COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer
 """The fields of `Record`, in their order."""
 
 _GET = f"SELECT {_COLUMNS} FROM payments WHERE id = ?"  # noqa: S608  (constants, here and below)
+_INSERT = f"INSERT INTO payments ({_COLUMNS}) VALUES ({', '.join('?' * 19)}) ON CONFLICT DO NOTHING"  # noqa: S608
+_STEPS = {
+    to: f"""UPDATE payments SET state = '{to.value}', lease_until = COALESCE(?, lease_until), updated_at = ?,
+        "transaction" = COALESCE(?, "transaction"), reason = COALESCE(?, reason)
+        WHERE id = ? AND owner = ? AND state IN ({", ".join(f"'{state.value}'" for state in rules.leading_to(to))})
+        RETURNING {_COLUMNS}"""  # noqa: S608
+    for to in State
+}
 _PUT = f"INSERT OR REPLACE INTO payments ({_COLUMNS}) VALUES ({', '.join('?' * 19)})"  # noqa: S608
+_OPEN = ", ".join(f"'{state.value}'" for state in rules.OUTCOME_OPEN)
 _TAKE_OVER = f"""
     UPDATE payments SET owner = :owner, lease_until = :lease_until, updated_at = :now WHERE id IN (
-        SELECT id FROM payments WHERE state IN (:open_0, :open_1) AND lease_until <= :now
+        SELECT id FROM payments WHERE state IN ({_OPEN}) AND lease_until <= :now
         AND (:payment_id IS NULL OR id = :payment_id) ORDER BY lease_until, id LIMIT :limit
     ) RETURNING {_COLUMNS}"""  # noqa: S608
 _PURGE = """
@@ -47,7 +56,6 @@ _BOUND = "SELECT bound_to, expires_at FROM idempotency_keys WHERE key = ?"
 
 _STATES = {
     "claimed": State.CLAIMED.value,
-    **{f"open_{index}": state.value for index, state in enumerate(rules.OUTCOME_OPEN)},
     **{f"finished_{index}": state.value for index, state in enumerate(rules.FINISHED)},
 }
 
@@ -115,16 +123,21 @@ class SQLiteStore:
         """See `Store.advance`."""
 
         def operation(connection: sqlite3.Connection) -> Record:
-            row = rules.advance(
-                _get(payment_id, connection),
-                to,
-                owner=owner,
-                now=now,
-                lease_until=lease_until,
-                transaction=transaction,
-                reason=reason,
-            )
-            connection.execute(_PUT, _to_row(row))
+            step = (lease_until, now, transaction, reason, payment_id, owner)
+            if moved := connection.execute(_STEPS[to], step).fetchall():
+                row = _from_row(moved[0])
+            else:
+                # It says why not.
+                row = rules.advance(
+                    _get(payment_id, connection),
+                    to,
+                    owner=owner,
+                    now=now,
+                    lease_until=lease_until,
+                    transaction=transaction,
+                    reason=reason,
+                )
+                connection.execute(_PUT, _to_row(row))
             if response is not None:
                 kept = msgspec.msgpack.encode(response)
                 connection.execute(_KEEP, (payment_id, kept, response.expires_at))
@@ -192,6 +205,9 @@ def _get(payment_id: str, connection: sqlite3.Connection) -> Record | None:
 
 
 def _claim(record: Record, now: float, connection: sqlite3.Connection) -> Claim:
+    if record.state is State.CLAIMED and connection.execute(_INSERT, _to_row(record)).rowcount == 1:
+        # Nearly every payment is new.
+        return Claim(won=True, record=record)
     answer = rules.claim(_get(record.id, connection), record, now)
     if answer.won:
         connection.execute(_PUT, _to_row(answer.record))
