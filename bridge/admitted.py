@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from time import perf_counter
 from traceback import format_tb
@@ -23,7 +23,7 @@ from translators.errors import AlreadyUsed, OutcomeUnknown, PaymentError, Settle
 from translators.lifecycle import State
 from translators.payment import Payment, Protocol, Resource, Settlement
 
-__all__ = ["Admitted", "Desk", "Keeping", "Refused", "Teller"]
+__all__ = ["Admitted", "Desk", "Hold", "Keeping", "Refused", "Teller"]
 
 T = TypeVar("T")
 
@@ -91,6 +91,29 @@ class Teller(TypingProtocol):
     async def refuse(self, error: PaymentError, protocol: Protocol, *, unsettled: Payment | None = None) -> Refused:
         """The answer for the client."""
         ...
+
+
+class Hold:
+    """Does `work` every `seconds` until it is cancelled. A timer and no task: most answers are out long before."""
+
+    __slots__ = ("_seconds", "_task", "_timer", "_work")
+
+    def __init__(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._seconds = seconds
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._again)
+
+    def _again(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._work())
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._again)
+
+    def cancel(self) -> None:
+        """No more of it."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
 
 class Admitted:
@@ -302,18 +325,19 @@ class Admitted:
             response=response,
         )
 
-    async def hold(self) -> None:
-        """Renew the claim for as long as the answer is on its way, which may be longer than a lease.
+    def hold(self) -> "Hold":
+        """Renew the claim for as long as the answer is on its way, which may be longer than a lease; cancel it then.
 
         Without this the same credential could start a second one meanwhile.
         """
-        while not self._concluded:
-            await asyncio.sleep(self._desk.lease_seconds / 3)
-            # A store that is away now may be back before the lease is over; a claim that is lost stays lost.
-            with suppress(Exception):
-                async with self._writing:
-                    if not self._concluded:
-                        await self._write(self._record.state, self._desk.lease_seconds)
+        return Hold(self._desk.lease_seconds / 3, self._renew)
+
+    async def _renew(self) -> None:
+        # A store that is away now may be back before the lease is over; a claim that is lost stays lost.
+        with suppress(Exception):
+            async with self._writing:
+                if not self._concluded:
+                    await self._write(self._record.state, self._desk.lease_seconds)
 
     def receipt(self, status: int) -> Headers:
         """The headers that tell the payer what was settled; empty before it was."""

@@ -235,7 +235,7 @@ class _Delivery:
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Run the application, and leave the payment in the state that its answer earned."""
-        holding = asyncio.ensure_future(self._admitted.hold())
+        holding = self._admitted.hold()
         try:
             await self._run(app, scope, receive)
         finally:

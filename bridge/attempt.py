@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import secrets
 from time import perf_counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from bridge.admitted import Admitted, Desk, Keeping, Refused
 from bridge.credentials import PresentedCredential
 from bridge.events import Events
 from bridge.idempotency import IdempotencyKeys
+from bridge.randomness import fresh_id, fresh_owner
 from bridge.reconciler import Reconciler, Verdict
 from bridge.replays import bearer_proof, idempotency_key, request_fingerprint
 from bridge.request import PaidRequest
@@ -79,7 +79,14 @@ class Attempt:
         self.verified: Verified | None = None
         self.unsettleable: PaymentError | None = None
         """Why the payment cannot be settled any more; it goes on only because the journal knows it already."""
-        self.presented_id: str = secrets.token_urlsafe(12)
+        self._presented_id: str | None = None
+
+    @property
+    def presented_id(self) -> str:
+        """What ties the events of this request together: the payment's, once it is known."""
+        if self._presented_id is None:
+            self._presented_id = fresh_id()
+        return self._presented_id
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say what happened, with everything that is known of this payment."""
@@ -131,7 +138,7 @@ class Attempt:
         self, error: PaymentError, protocol: Protocol | None, unsettled: Payment | None = None
     ) -> Response:
         # A fresh challenge has an id of its own: its payment is another one than the refused.
-        correlation_id = self.presented_id if protocol is None else secrets.token_urlsafe(12)
+        correlation_id = self.presented_id if protocol is None else fresh_id()
         context = ChallengeContext(
             self.route,
             self.offers,
@@ -163,7 +170,7 @@ class Attempt:
         verifier = self.means.verifier
         verified = await verifier.check(presented, self.offers, self.request, self.resource, self.realm, self.bound_to)
         self.verified = verified
-        self.presented_id = _correlation_id(verified.payment)
+        self._presented_id = _correlation_id(verified.payment)
         verifying.note(
             x402_mpp__correlation_id=self.presented_id,
             x402_mpp__payer=verified.payment.authorization.payer,
@@ -224,7 +231,7 @@ class Attempt:
         self.emit("payment.verified")
         if self.route.settle is SettlePolicy.FIRST:
             # A settlement may take longer than a lease, and a second worker would do the route's work again.
-            holding = asyncio.ensure_future(admitted.hold())
+            holding = admitted.hold()
             try:
                 refused = await admitted.settle_or_refuse()
             except asyncio.CancelledError:
@@ -284,7 +291,7 @@ class Attempt:
             return AlreadyUsed("this payment was used before")
         if record.state in (State.SETTLING, State.UNKNOWN):
             rows = await self.means.desk.store.take_over(
-                owner=secrets.token_hex(16),
+                owner=fresh_owner(),
                 now=now,
                 lease_until=now + self.means.desk.lease_seconds,
                 payment_id=record.id,
@@ -347,7 +354,7 @@ class Attempt:
             nonce=authorization.nonce,
             valid_after=authorization.valid_after,
             valid_before=authorization.valid_before,
-            owner=secrets.token_hex(16),
+            owner=fresh_owner(),
             lease_until=now + self.means.desk.lease_seconds,
             created_at=now,
             updated_at=now,

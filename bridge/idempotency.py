@@ -4,11 +4,10 @@ A key is bound to a payment in the store, together with the request that it came
 and request is answered with that payment, and what it brought itself stays untouched.
 """
 
-import secrets
-
 from msgspec.structs import replace
 
 from bridge.clock import Clock
+from bridge.randomness import fresh_owner
 from bridge.stores.base import Record, Store
 from translators.errors import IdempotencyConflict, PaymentError, Unavailable
 from translators.lifecycle import State
@@ -83,7 +82,7 @@ class IdempotencyKeys:
     async def _end_claim(self, record: Record, now: float) -> Record:
         """End the claim of a request that died before it paid anything, so that it cannot go on after all."""
         claim = await self._store.claim(
-            replace(record, owner=secrets.token_hex(16), lease_until=now + self._lease_seconds), now=now
+            replace(record, owner=fresh_owner(), lease_until=now + self._lease_seconds), now=now
         )
         if not claim.won or claim.record.state is not State.CLAIMED:
             return claim.record

@@ -6,7 +6,6 @@ because the same credential came again.
 """
 
 import asyncio
-import secrets
 from enum import StrEnum
 from typing import Protocol as TypingProtocol
 
@@ -15,6 +14,7 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.events import Events
+from bridge.randomness import fresh_owner
 from bridge.settlers.base import Fate, Found
 from bridge.stores.base import ClaimLost, Record, Store
 from translators.errors import Unavailable
@@ -98,7 +98,7 @@ class Reconciler:
 
     async def once(self) -> list[Resolution]:
         """One round; raises `Unavailable` when the store does not answer."""
-        owner = secrets.token_hex(16)
+        owner = fresh_owner()
         now = self._clock()
         rows = await self._store.take_over(
             owner=owner, now=now, lease_until=now + self._lease_seconds, limit=self._batch

@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/x402", "translators/mpp"),
     ("translators/asks", "translators/lint/*"),
     # bridge: input and output
-    ("bridge/__init__", "bridge/clock", "bridge/events", "bridge/request", "bridge/tracing"),
+    ("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
