@@ -11,9 +11,11 @@ from bridge.settlers.chain_reader import ChainReader, nothing_sent, terms_of
 from bridge.settlers.eip3009_calls import moved_money
 from bridge.settlers.fate import explain_refusal
 from bridge.settlers.foreign import refuse_foreign
-from bridge.settlers.node_errors import NodeError, as_int
+from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_int
 from bridge.settlers.transaction import Call, Fees, GasLimits, Sent, transfer
+from bridge.settlers.wallets import Wallets
 from bridge.stores.base import Record
+from translators.checks import is_proven
 from translators.errors import (
     AlreadyUsed,
     OutcomeUnknown,
@@ -51,7 +53,8 @@ class ChainSettler:
     refused with `deploy_wallets=False`. Its payer chooses what is called to make it. That call is made by a contract
     that lives for this transaction only and owns nothing, with no money, and only after a simulation in which the
     settlement came about; so what a malicious payer can cost is the gas of one transaction that reverts, and an honest
-    one that of a deployment, which on a dear chain is more than a small price.
+    one that of a deployment, which on a dear chain is more than a small price. A wallet (or a factory's wallets) whose
+    settlements were reverted three times gets `Unavailable` for ten minutes.
 
     `lookback_blocks` is how far back a transaction of somebody else's is searched for. `clock` gives Unix seconds.
     """
@@ -93,6 +96,7 @@ class ChainSettler:
         self._limits = GasLimits(max_gas, max_deploy_gas if deploy_wallets else None)
         self._clock = clock
         self._relayer: Relayer | None = None
+        self._wallets = Wallets()
 
     def __repr__(self) -> str:
         """Leave key and URLs out: a repr ends up in logs, and a node's URL may hold a key as well."""
@@ -130,6 +134,7 @@ class ChainSettler:
         `Unavailable` when it cannot be told, or the relayer could not pay for the settlement.
         """
         relayer = self._running()
+        self._wallets.check(payment)
         with nothing_sent():
             # A node that is away is told first, an empty account second, whatever the payment is.
             await relayer.check_balance()
@@ -152,6 +157,10 @@ class ChainSettler:
         settled, in whichever transaction. For the same reason it may be sent anew when another transaction of the
         relayer's took its nonce: the token takes an authorization once.
         """
+        async with self._wallets.turn(payment, offer):
+            return await self._settle(payment, offer, before_broadcast)
+
+    async def _settle(self, payment: Payment, offer: Offer, before_broadcast: BeforeBroadcast) -> Settlement:
         from bridge.settlers.delivery import Displaced, Patience, deliver
 
         relayer = self._running()
@@ -188,7 +197,14 @@ class ChainSettler:
                 return settlement_of(payment, mined.transaction, self._clock())
             failed = SettlementFailed("the token reverted the settlement")
             block = as_int(mined.receipt.get("blockNumber"))
-            return await self._settled_elsewhere(payment, failed, None, at_least=block)
+            try:
+                return await self._settled_elsewhere(payment, failed, None, at_least=block)
+            except SettlementFailed:
+                with suppress(NodeError, NodeUnreachable):
+                    # What its key signed proves nobody's honesty where the account runs code (EIP-7702).
+                    if not is_proven(payment, offer) or await self._reader.has_code(payment.authorization.payer):
+                        self._wallets.note(payment)
+                raise
         raise OutcomeUnknown("the relayer's account is in use elsewhere, and its transactions are displaced")
 
     async def find(self, record: Record) -> Found | None:
@@ -224,6 +240,7 @@ class ChainSettler:
         Raises the payment's error where the token refuses it, and `Unavailable`.
         """
         relayer = self._running()
+        self._wallets.check(payment)
         with nothing_sent():
             call = await transfer(self._reader, payment, offer, self._limits)
             asked = {"from": relayer.address, "data": "0x" + call.data.hex(), "gas": hex(call.gas)}

@@ -1,5 +1,6 @@
 """Contract wallets pay like anybody else, deployed or not, and none of them costs us more than we allow."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -8,6 +9,7 @@ from eth_account import Account
 
 from bridge.settlers.eip3009_calls import AUTHORIZATION_USED
 from bridge.settlers.erc6492 import unwrap
+from bridge.settlers.wallets import Wallets
 from translators.checks import is_proven
 from translators.errors import PaymentError, SettlementFailed, Unavailable, VerificationFailed
 from translators.payment import Payment
@@ -15,7 +17,7 @@ from translators.payment import Payment
 from .payments import OFFER, POOR, PRICE, RECIPIENT, RELAYER, RESOURCE, RIVAL, USDC, Recorder, a_payment
 from .proxy import Drop, Forward, proxy
 from .rpc import ask, balance, deploy, mint, nonce_of, running, send, settle, used
-from .wallets import DELEGATE, MAGIC, MALICIOUS, a_factory, address_of, code_at, compiled, make_call, wrap
+from .wallets import DELEGATE, LIAR, MAGIC, MALICIOUS, a_factory, address_of, code_at, compiled, make_call, wrap
 
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +117,47 @@ async def test_wallet_of_many_forms_settles(rpc_url: str, factory: str) -> None:
             await settler.verify(payment, OFFER, RESOURCE)
             await settle(settler, payment)
     assert await balance(rpc_url, wallet) == 0
+
+
+async def test_a_liar_is_held_off(rpc_url: str) -> None:
+    """A wallet that says yes to simulations only costs three transactions that revert, however often it is asked, and
+    not many more when it is asked twenty times at once; so does an account that runs such code (EIP-7702). Nobody else
+    is refused."""
+    code = compiled(LIAR)
+    wallet, account = await deploy(rpc_url, code), Account.create()
+    agreed = account.sign_authorization({"chainId": 84532, "address": wallet, "nonce": 0})
+    await send(rpc_url, account.address, b"", type=4, authorizationList=[agreed])
+    for payer, key, most in ((wallet.lower(), POOR, 18), (account.address.lower(), account, 3)):
+        await mint(rpc_url, payer, PRICE)
+        payments = [a_payment(payer=payer, key=key) for _ in range(20)]
+        async with running(rpc_url) as settler:
+            before = await nonce_of(rpc_url, RELAYER.address)
+            if most == 3:
+                outcomes = [(await asyncio.gather(settle(settler, p), return_exceptions=True))[0] for p in payments]
+            else:
+                outcomes = await asyncio.gather(*(settle(settler, p) for p in payments), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {SettlementFailed, Unavailable}
+            assert 3 <= await nonce_of(rpc_url, RELAYER.address) - before <= most
+            with pytest.raises(Unavailable):
+                await settler.verify(payments[0], OFFER, RESOURCE)
+            await settler.verify(a_payment(), OFFER, RESOURCE)
+            await settle(settler, a_payment())
+    assert await balance(rpc_url, wallet) == PRICE
+
+
+def test_who_is_held_off_is_let_in_again() -> None:
+    """Reverts are forgotten after a while, and the factory of a kind counts for all its wallets."""
+    now = 0.0
+    wallets = Wallets(lambda: now)
+    for salt in range(3):
+        wallets.check(a_payment())
+        wallets.note(unmade(RIVAL.address.lower(), f"0x{salt:040x}", salt))
+    wallets.check(a_payment())
+    fourth = unmade(RIVAL.address.lower(), f"0x{4:040x}", 4)
+    with pytest.raises(Unavailable):
+        wallets.check(fourth)
+    now = 601.0
+    wallets.check(fourth)
 
 
 async def test_account_with_code(rpc_url: str) -> None:
