@@ -20,6 +20,7 @@ from translators.payment import Payment, Settlement
 
 __all__ = [
     "SCOPE_KEY",
+    "Delivery",
     "GateMiddleware",
     "PaymentMiddleware",
     "accept_of",
@@ -86,7 +87,7 @@ class GateMiddleware:
                 await send_response(send, answered.response, request.method)
             case Admitted() as admitted:
                 scope[SCOPE_KEY] = admitted
-                await _Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
+                await Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
 
 
 class PaymentMiddleware:
@@ -222,7 +223,7 @@ class _Stopped(OSError):
     """Raised out of `send` once the answer was replaced: what an application sees when a client has gone."""
 
 
-class _Delivery:
+class Delivery:
     """Watches one paid answer go out: settles at its first byte, and knows whether all of it went."""
 
     def __init__(self, admitted: Admitted, send: Send, method: str) -> None:

@@ -33,7 +33,7 @@ from translators.errors import (
 from translators.lifecycle import State
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource
 
-__all__ = ["Attempt", "Means", "Replayed"]
+__all__ = ["Attempt", "Means", "Replayed", "digest_for"]
 
 _REPLAYABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "text/")
 """Content types whose bytes a client sends again unchanged; a multipart body gets a new boundary each time."""
@@ -61,6 +61,16 @@ class Means(msgspec.Struct, frozen=True):
     wait_seconds: float
     replay_seconds: float
     replay_bytes: int
+
+
+async def digest_for(request: PaidRequest, body_limit: int) -> str | None:
+    """The digest to bind a challenge to, where the request has a body that the client can send again unchanged."""
+    if not body_limit or request.method not in ("POST", "PUT", "PATCH"):
+        return None
+    if not (request.header(b"content-type") or "").lower().startswith(_REPLAYABLE_BODIES):
+        return None
+    body = await request.body(body_limit)
+    return body_digest(body) if body else None
 
 
 class Attempt:
@@ -146,19 +156,10 @@ class Attempt:
             self.realm,
             self.bound_to,
             correlation_id,
-            digest=await self._digest(),
+            digest=await digest_for(self.request, self.means.body_limit),
             accept_payment=self.request.header(b"accept-payment"),
         )
         return self.means.desk.responder.refuse(error, context, protocol, unsettled)
-
-    async def _digest(self) -> str | None:
-        """The digest to bind a challenge to, where the request has a body that the client can send again unchanged."""
-        if not self.means.body_limit or self.request.method not in ("POST", "PUT", "PATCH"):
-            return None
-        if not (self.request.header(b"content-type") or "").lower().startswith(_REPLAYABLE_BODIES):
-            return None
-        body = await self.request.body(self.means.body_limit)
-        return body_digest(body) if body else None
 
     async def verify(self, presented: PresentedCredential) -> None:
         """Check the credential, first without and then with the chain; raises a `PaymentError`."""

@@ -32,7 +32,13 @@ def _check() -> click.Command:
     return check
 
 
-_LAZY = {"check": _check, "payments": _payments}
+def _gateway() -> click.Command:
+    from bridge.gateway.command import gateway
+
+    return gateway
+
+
+_LAZY = {"check": _check, "gateway": _gateway, "payments": _payments}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -30,7 +30,7 @@ from translators.binding import MIN_KEY_BYTES
 from translators.checks import MIN_VALIDITY_SECONDS
 from translators.payment import Asset, Offer, Protocol
 
-__all__ = ["ConfigError", "PaymentConfig"]
+__all__ = ["ENV_PREFIX", "ConfigError", "PaymentConfig", "check_public_url", "split_list"]
 
 ENV_PREFIX = "X402_MPP_"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -162,7 +162,7 @@ class PaymentConfig:
             if name in env:
                 settings.setdefault(name, env[name])
         if "secret_keys" in env:
-            settings.setdefault("secret_keys", _split_keys(env["secret_keys"]))
+            settings.setdefault("secret_keys", split_list(env["secret_keys"]))
         if "settler" not in settings:
             spec = env.get("settler") or ("chain" if "rpc_url" in env else None)
             if spec is None:
@@ -189,7 +189,7 @@ class PaymentConfig:
         if not self.protocols:
             raise ConfigError("protocols: leave at least one to be paid in")
         if self.public_url is not None:
-            _check_public_url(self.public_url)
+            check_public_url(self.public_url)
         if self.realm is not None and _REALM.fullmatch(self.realm) is None:
             # draft-httpauth-payment-00: the realm is a quoted string, and a slot of the challenge id between pipes.
             raise ConfigError("realm: give printable ASCII without a |")
@@ -309,7 +309,7 @@ class PaymentConfig:
     def _keys(self) -> list[bytes]:
         given = self.secret_keys
         if given is None and (from_env := os.environ.get(ENV_PREFIX + "SECRET_KEYS")):
-            given = _split_keys(from_env)
+            given = split_list(from_env)
         if given is None:
             if self.public_url is not None and urlsplit(self.public_url).hostname not in _LOOPBACK:
                 raise ConfigError(
@@ -338,7 +338,8 @@ class PaymentConfig:
                 log.warning("config.plain_http", public_url=self.public_url)
 
 
-def _check_public_url(public_url: str) -> None:
+def check_public_url(public_url: str) -> None:
+    """Raise `ConfigError` for what clients could not reach a server by."""
     try:
         url = urlsplit(public_url)
         usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
@@ -348,5 +349,6 @@ def _check_public_url(public_url: str) -> None:
         raise ConfigError("public_url: give scheme and host, such as https://api.example.com")
 
 
-def _split_keys(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
+    """The parts of a comma-separated setting."""
     return [key.strip() for key in text.split(",") if key.strip()]

@@ -19,6 +19,7 @@ EVENTS: dict[str, str] = {
     "payment.rejected": "a payment was refused, for `reason`; nothing was charged",
     "payment.replayed": "the answer of a paid request was sent again to the same request",
     "payment.reconciled": "a payment whose request died or gave up was looked into: `outcome`",
+    "payment.passed": "a gateway passed on an x402 payment that it cannot judge; its upstream answered with `status`",
     "payment.undelivered": "a settled payment's answer failed with `status`, or broke off; the same credential gets it",
     "payment.unknown": "a settlement's outcome is not known; the claim stays",
 }

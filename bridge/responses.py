@@ -22,7 +22,18 @@ from translators.payment_identifier import ADVERTISED
 from translators.wire import mpp as mpp_wire
 from translators.wire import x402_v1, x402_v2
 
-__all__ = ["EXPOSED_HEADERS", "ChallengeContext", "Headers", "Responder", "Response", "merge_receipt"]
+__all__ = [
+    "EXPOSED_HEADERS",
+    "ChallengeContext",
+    "Headers",
+    "Responder",
+    "Response",
+    "failed_receipt",
+    "header_text",
+    "merge_receipt",
+    "plain_refusal",
+    "problem_of",
+]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -107,13 +118,10 @@ class Responder:
         A 402 carries fresh challenges. `unsettled` is the payment whose settlement failed: an x402 client hears of it
         in its receipt header as well.
         """
-        status = error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status
-        said = _Said(error.base + error.slug, error.title, status, error.detail, error.reason, unpaid=protocol is None)
         if isinstance(error, Unavailable):
-            body = _ENCODER.encode(said.problem())
-            retry = (b"retry-after", str(error.retry_after).encode())
-            return Response(status, [_PROBLEM, _NO_STORE, retry, _EXPOSE, _length(body)], body)
-
+            return plain_refusal(error, protocol)
+        status = _status(error, protocol)
+        said = _said(error, status, unpaid=protocol is None)
         speaks = context.route.protocols
         body, x402_headers = _x402_part(said, context.offers, context.resource, speaks, self._payment_identifier)
         headers: Headers = []
@@ -122,7 +130,7 @@ class Responder:
             headers += [(b"www-authenticate", value) for value in self._challenges(context)]
         headers += x402_headers
         if unsettled is not None:
-            headers += self._failed_receipt(unsettled, error.reason)
+            headers += failed_receipt(unsettled, error.reason)
         return Response(status, headers, body)
 
     def _challenges(self, context: ChallengeContext) -> Iterable[bytes]:
@@ -166,17 +174,31 @@ class Responder:
             headers.append((b"payment-receipt", receipt.encode()))
         return headers
 
-    def _failed_receipt(self, payment: Payment, reason: str) -> Headers:
-        match payment.protocol:
-            case Protocol.X402_V1:
-                v1 = x402_v1.encode_settlement_response(x402.to_failed_settlement_v1(payment, reason))
-                return [(b"x-payment-response", v1.encode())]
-            case Protocol.X402_V2:
-                v2 = x402_v2.encode_settlement_response(x402.to_failed_settlement_v2(payment, reason))
-                return [(b"payment-response", v2.encode())]
-            case Protocol.MPP:
-                # No receipt on an error (draft-evm-charge-00, section "Receipt Generation").
-                return []
+
+def failed_receipt(payment: Payment, reason: str) -> Headers:
+    """What an x402 client hears of a settlement that failed, in its receipt's header."""
+    match payment.protocol:
+        case Protocol.X402_V1:
+            v1 = x402_v1.encode_settlement_response(x402.to_failed_settlement_v1(payment, reason))
+            return [(b"x-payment-response", v1.encode())]
+        case Protocol.X402_V2:
+            v2 = x402_v2.encode_settlement_response(x402.to_failed_settlement_v2(payment, reason))
+            return [(b"payment-response", v2.encode())]
+        case Protocol.MPP:
+            # No receipt on an error (draft-evm-charge-00, section "Receipt Generation").
+            return []
+
+
+def _status(error: PaymentError, protocol: Protocol | None) -> int:
+    return error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status
+
+
+def plain_refusal(error: PaymentError, protocol: Protocol | None) -> Response:
+    """The answer to `error` that asks for no payment."""
+    status = _status(error, protocol)
+    body = _ENCODER.encode(problem_of(error, status))
+    retry = [(b"retry-after", str(error.retry_after).encode())] if isinstance(error, Unavailable) else []
+    return Response(status, [_PROBLEM, _NO_STORE, *retry, _EXPOSE, _length(body)], body)
 
 
 def merge_receipt(headers: Iterable[tuple[bytes, bytes]], receipt: Headers) -> Headers:
@@ -223,12 +245,21 @@ class _Said(NamedTuple):
         }
 
 
+def _said(error: PaymentError, status: int, *, unpaid: bool) -> _Said:
+    return _Said(error.base + error.slug, error.title, status, error.detail, error.reason, unpaid)
+
+
+def problem_of(error: PaymentError, status: int) -> dict[str, object]:
+    """An RFC 9457 problem. `error` beside it is x402's machine-readable word for the same."""
+    return _said(error, status, unpaid=False).problem()
+
+
 def _length(body: bytes) -> tuple[bytes, bytes]:
     return b"content-length", str(len(body)).encode()
 
 
 @lru_cache(maxsize=1024)
-def _header_text(description: str) -> str | None:
+def header_text(description: str) -> str | None:
     """A description as every header can carry it: ASCII without accents, on one line; None where nothing is left.
 
     The x402 challenges are base64 and hold it as it is.
@@ -242,7 +273,7 @@ def _mpp_template(
     offer: Offer, realm: str, bound_to: str, description: str, header: str | None
 ) -> mpp.ChallengeTemplate:
     return mpp.challenge_template(
-        mpp.encoded_request(offer), realm=realm, route=bound_to, description=_header_text(description), header=header
+        mpp.encoded_request(offer), realm=realm, route=bound_to, description=header_text(description), header=header
     )
 
 

@@ -29,10 +29,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/wire/x402_v1", "translators/wire/x402_v2", "translators/wire/mpp"),
     ("translators/binding", "translators/checks", "translators/foreign"),
     ("translators/x402", "translators/mpp"),
-    ("translators/asks", "translators/lint/*"),
+    ("translators/asks", "translators/lint/*", "translators/upstream"),
+    ("translators/completion",),
     # bridge: input and output
     ("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
-    ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*"),
+    ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
     ("bridge/replays", "bridge/idempotency", "bridge/metrics"),
@@ -42,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/config", "bridge/analytics/*", "bridge/health", "bridge/payments"),
     ("bridge/asgi", "bridge/client/*"),
     ("bridge/payers", "bridge/commands"),
-    ("bridge/gateway", "bridge/testing", "bridge/check/*"),
+    ("bridge/gateway/*", "bridge/testing", "bridge/check/*"),
     ("bridge/litestar/*",),
     ("bridge/demo/*",),
     ("bridge/cli",),
@@ -51,7 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 PURE_MODULES = {
     *("re", "hashlib", "hmac", "binascii", "json", "math", "enum", "typing", "collections.abc", "datetime"),
-    *("functools", "ipaddress", "urllib.parse", "msgspec", "coincurve", "sha3", "Crypto.Hash"),
+    *("functools", "ipaddress", "urllib.parse", "msgspec", "coincurve", "sha3", "Crypto.Hash", "zlib"),
 }
 """All that `translators/` may import besides itself."""
 

@@ -52,6 +52,7 @@ __all__ = [
     "INTENT",
     "METHOD",
     "ChallengeTemplate",
+    "carried_terms",
     "challenge_template",
     "check_route",
     "encoded_request",
@@ -69,6 +70,7 @@ INTENT = "charge"
 
 _OPAQUE_NONCE = "n"
 _OPAQUE_ROUTE = "r"
+_OPAQUE_TERMS = "u"
 
 
 def to_charge_request(offer: Offer) -> ChargeRequest:
@@ -95,12 +97,15 @@ def to_challenge(
     digest: str | None = None,
     description: str | None = None,
     header: str | None = None,
+    terms: str | None = None,
 ) -> Challenge:
     """A challenge for `request` (the encoded charge request of an offer), bound to this route and moment.
 
     `route` is what the challenge is good for, such as `GET /report`. `nonce` must be fresh: two challenges alike would
-    give one payer's two payments the same authorization. `expires` is in Unix seconds.
+    give one payer's two payments the same authorization. `expires` is in Unix seconds. `terms` comes back with the
+    credential, unchanged.
     """
+    opaque = {_OPAQUE_NONCE: nonce, **_opaque_of(route, terms)}
     return sign_challenge(
         keys,
         Challenge(
@@ -112,7 +117,7 @@ def to_challenge(
             expires=format_time(expires),
             digest=digest,
             description=description or None,
-            opaque=encode_opaque({_OPAQUE_NONCE: nonce, _OPAQUE_ROUTE: route}),
+            opaque=encode_opaque(opaque),
             header=header,
         ),
     )
@@ -130,7 +135,13 @@ class ChallengeTemplate(msgspec.Struct, frozen=True):
 
 
 def challenge_template(
-    request: str, *, realm: str, route: str, description: str | None = None, header: str | None = None
+    request: str,
+    *,
+    realm: str,
+    route: str,
+    description: str | None = None,
+    header: str | None = None,
+    terms: str | None = None,
 ) -> ChallengeTemplate:
     """The template of the challenges that `to_challenge` makes of these; raises `ValueError` as it does."""
     common = Challenge(id="", realm=realm, method=METHOD, intent=INTENT, request=request, header=header)
@@ -138,11 +149,16 @@ def challenge_template(
     return ChallengeTemplate(
         signed_before=before,
         signed_after=after,
-        opaque_after=b',"%b":%b}' % (_OPAQUE_ROUTE.encode(), jcs_encode(route)),
+        opaque_after=b"," + jcs_encode(_opaque_of(route, terms))[1:],
         params_before=_params(realm=realm, method=METHOD, intent=INTENT, request=request),
         params_between=_params(description=description or None),
         params_after=_params(header=header),
     )
+
+
+def _opaque_of(route: str, terms: str | None) -> dict[str, str]:
+    """What stands in `opaque` besides the nonce."""
+    return {_OPAQUE_ROUTE: route} if terms is None else {_OPAQUE_ROUTE: route, _OPAQUE_TERMS: terms}
 
 
 def _params(**params: str | None) -> str:
@@ -156,7 +172,7 @@ def issue_challenge(
 ) -> str:
     """A `WWW-Authenticate` value: the challenge that `to_challenge` makes of the same arguments, in its encoding."""
     until = format_time(expires)
-    # JCS orders members by name, and these two are in order.
+    # JCS orders members by name, and this one is the first.
     opaque = b64url_encode(b'{"%b":%b%b' % (_OPAQUE_NONCE.encode(), jcs_encode(nonce), template.opaque_after))
     identifier = issue_id(keys, template.signed_before, until, digest or "", template.signed_after + opaque)
     bound = f', digest="{digest}"' if digest else ""
@@ -171,6 +187,12 @@ def check_route(challenge: Challenge, realm: str, route: str) -> None:
     opaque = _opaque(challenge.opaque) if challenge.opaque is not None else {}
     if challenge.realm != realm or opaque.get(_OPAQUE_ROUTE) != route:
         raise InvalidChallenge("the challenge was issued for another route")
+
+
+def carried_terms(challenge: Challenge) -> str | None:
+    """The `terms` that a challenge was made with. Call after `check_challenge_id`."""
+    opaque = _opaque(challenge.opaque) if challenge.opaque is not None else {}
+    return opaque.get(_OPAQUE_TERMS)
 
 
 def from_charge_request(request: ChargeRequest, name: str, version: str) -> Offer:

@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException
 from bridge.events import EVENTS
 from bridge.litestar import PaymentConfig, PaymentPlugin, Price
 from bridge.testing import FakeSettler, account, ask, credential, pay
+from tests.bridge.gateway.lab import lab
 from tests.layers import ROOT
 from translators.errors import OutcomeUnknown
 from translators.payment import Payment, Protocol
@@ -89,7 +90,14 @@ def test_every_field_of_every_event_is_described() -> None:
             for _ in range(2):
                 await http.get("/report", headers=[lost])
 
+    async def visit_gateway() -> None:
+        async with lab() as gateway:
+            await gateway.pay(Protocol.MPP)
+            await gateway.client.get("/report", headers={"PAYMENT-SIGNATURE": "nothing"})
+            events.extend(gateway.told)
+
     asyncio.run(visit())
+    asyncio.run(visit_gateway())
     seen: defaultdict[str, set[str]] = defaultdict(set)
     for name, fields in events:
         seen[name] |= fields.keys()

@@ -1,0 +1,1 @@
+"""The gateway: MPP, and the other version of x402, for an x402 server that nobody touches."""

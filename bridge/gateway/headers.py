@@ -1,0 +1,153 @@
+"""Which headers go on, and what a proxy adds to them (RFC 9110, section 7.6; RFC 7239)."""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["CREDENTIALS", "Headers", "Peer", "TrustedProxies", "request_headers", "response_headers", "without"]
+
+Headers = list[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = frozenset(
+    (
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        *(b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"),
+    )
+)
+_REPLACED = frozenset((b"host", b"expect"))
+_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"))
+_FORWARDED_MORE = _FORWARDED | {b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"x-forwarded-ssl"}
+
+CREDENTIALS = frozenset((b"x-payment", b"payment-signature", b"payment-authorization"))
+"""What carries a payment, besides `Authorization: Payment`."""
+
+VIA = (b"via", b"1.1 x402-mpp")
+
+
+class Peer:
+    """Who sent a request: the address, and how he reached us, as far as it is to be believed."""
+
+    __slots__ = ("address", "forwarded", "host", "proto")
+
+    def __init__(self, address: str, proto: str | None, host: str | None, forwarded: Headers) -> None:
+        self.address = address
+        """The client's; of a trusted proxy's client, what the proxy says."""
+        self.proto = proto
+        self.host = host
+        self.forwarded = forwarded
+        """What a trusted proxy said, to be added to."""
+
+
+class TrustedProxies:
+    """The proxies whose word about their clients counts: addresses, networks (`10.0.0.0/8`), or `unix`."""
+
+    def __init__(self, proxies: Sequence[str]) -> None:
+        self._unix = "unix" in proxies
+        # Raises `ValueError` for what is neither.
+        self._networks = [ipaddress.ip_network(proxy, strict=False) for proxy in proxies if proxy != "unix"]
+
+    def __contains__(self, address: str) -> bool:
+        """Whether this is one of them."""
+        if not address:
+            return self._unix
+        try:
+            at = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        at = getattr(at, "ipv4_mapped", None) or at
+        return any(at in network for network in self._networks)
+
+    def peer(self, scope: Any) -> Peer:
+        """Who sent this request."""
+        address: str = (scope.get("client") or ("",))[0] or ""
+        if not (self._networks or self._unix) or address not in self:
+            return Peer(address, None, None, [])
+        told = [(name, value) for name, value in scope["headers"] if name in _FORWARDED_MORE]
+        says = dict(told)
+        client = self._client(says.get(b"x-forwarded-for", b"").decode("latin-1")) or address
+        proto = says.get(b"x-forwarded-proto", b"").decode("latin-1").rpartition(",")[2].strip().lower()
+        host = says.get(b"x-forwarded-host", b"").decode("latin-1").rpartition(",")[2].strip()
+        return Peer(client, proto if proto in ("http", "https") else None, host or None, told)
+
+    def _client(self, chain: str) -> str | None:
+        """The last of `X-Forwarded-For` that is not a trusted proxy: what stands before it anybody could write."""
+        addresses = [part.strip() for part in chain.split(",") if part.strip()]
+        for address in reversed(addresses):
+            if address not in self:
+                return address
+        return addresses[0] if addresses else None
+
+
+def _named_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name.lower() == b"connection":
+            named.update(part.strip().lower() for part in value.split(b","))
+    return frozenset(named)
+
+
+def request_headers(scope: Any, peer: Peer, *, host: bytes, public_host: bytes, proto: bytes) -> Headers:
+    """What goes on to an upstream of a request's headers. `host` is what the upstream is called by."""
+    headers = scope["headers"]
+    dropped = _named_in_connection(headers) - {b"close", b"keep-alive"}
+    out: Headers = [(b"host", host)]
+    chunked = False
+    for name, value in headers:
+        if name in _HOP_BY_HOP:
+            # How the body is framed is each hop's own affair, and whether there is one is not.
+            chunked = chunked or name == b"transfer-encoding"
+        elif name not in _REPLACED and name not in _FORWARDED_MORE and name not in dropped:
+            out.append((name, value))
+    if chunked:
+        out = [item for item in out if item[0] != b"content-length"]
+        out.append((b"transfer-encoding", b"chunked"))
+    client = (scope.get("client") or ("",))[0] or ""
+    told = dict(peer.forwarded)
+    out += [item for item in peer.forwarded if item[0] not in _FORWARDED]
+    chain = told.get(b"x-forwarded-for")
+    own = client.encode("latin-1", "ignore") or b"unknown"
+    out += [
+        (b"x-forwarded-for", chain + b", " + own if chain else own),
+        (b"x-forwarded-proto", told.get(b"x-forwarded-proto") or proto),
+        (b"x-forwarded-host", told.get(b"x-forwarded-host") or public_host),
+    ]
+    node = _node(client)
+    element = b"for=%b;host=%b;proto=%b" % (node, _quoted(public_host), proto)
+    before = told.get(b"forwarded")
+    out += [(b"forwarded", before + b", " + element if before else element), VIA]
+    return out
+
+
+def _node(address: str) -> bytes:
+    """RFC 7239, section 6: an IPv6 address stands in brackets and quotes."""
+    if not address:
+        return b"unknown"
+    text = address.encode("latin-1", "ignore")
+    return b'"[%b]"' % text if b":" in text else text
+
+
+def _quoted(text: bytes) -> bytes:
+    return b'"%b"' % text if b":" in text or b"[" in text else text
+
+
+def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """What goes on to the client of an upstream's headers."""
+    kept = [item for item in headers if item[0].lower() not in _HOP_BY_HOP]
+    if any(name.lower() == b"connection" for name, _ in headers):
+        dropped = _named_in_connection(headers) - {b"close", b"keep-alive"}
+        kept = [item for item in kept if item[0].lower() not in dropped]
+    return kept
+
+
+def without(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes], *, mpp: bool = True) -> Headers:
+    """The headers but for `names`; with `mpp`, without an MPP credential either."""
+    gone = frozenset(names)
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() not in gone and not (mpp and name.lower() == b"authorization" and _is_payment(value))
+    ]
+
+
+def _is_payment(value: bytes) -> bool:
+    return value[:8].lower() == b"payment " or value.lower() == b"payment"

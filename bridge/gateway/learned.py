@@ -1,0 +1,43 @@
+"""What this process has seen upstreams ask: it saves asking again, and nothing is ever decided by it alone."""
+
+from collections import OrderedDict
+
+from bridge.gateway.upstreams import Upstream
+from translators.upstream import Demand
+
+__all__ = ["Learned"]
+
+_REMEMBERED = 4096
+
+
+class Learned:
+    """The last 402 of each route, and the versions of x402 that an upstream speaks."""
+
+    def __init__(self) -> None:
+        self._demands: OrderedDict[tuple[str, str, str], Demand] = OrderedDict()
+        self._versions: dict[str, set[frozenset[int]]] = {}
+        self._renamed: set[str] = set()
+
+    def note(self, upstream: Upstream, method: str, path: str, demand: Demand, *, renamed: bool) -> None:
+        """An upstream was seen to ask this; `renamed` says that it calls its resources by URLs of its own."""
+        key = (upstream.name, method, path)
+        self._demands[key] = demand
+        self._demands.move_to_end(key)
+        if len(self._demands) > _REMEMBERED:
+            self._demands.popitem(last=False)
+        self._versions.setdefault(upstream.name, set()).add(demand.versions)
+        if renamed:
+            self._renamed.add(upstream.name)
+
+    def demand(self, upstream: Upstream, method: str, path: str) -> Demand | None:
+        """What this route asked when it was last seen to."""
+        return self._demands.get((upstream.name, method, path))
+
+    def versions(self, upstream: Upstream) -> frozenset[int] | None:
+        """What all routes of an upstream speak, as far as it was seen; None where they differ, or none was."""
+        seen = self._versions.get(upstream.name, set())
+        return next(iter(seen)) if len(seen) == 1 else None
+
+    def is_renamed(self, upstream: Upstream) -> bool:
+        """Whether an upstream calls its resources by URLs of its own."""
+        return upstream.name in self._renamed

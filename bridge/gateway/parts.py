@@ -1,0 +1,127 @@
+"""What a gateway works with, made from its settings."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from bridge.admitted import Desk
+from bridge.clock import Clock
+from bridge.config import ConfigError
+from bridge.events import Events, Sink
+from bridge.gate import Gate
+from bridge.gateway.chain import Chain
+from bridge.gateway.challenges import Challenger
+from bridge.gateway.config import GatewayConfig
+from bridge.gateway.exchange import Exchange
+from bridge.gateway.forward import Forwarder
+from bridge.gateway.headers import TrustedProxies
+from bridge.gateway.learned import Learned
+from bridge.gateway.native import AsPresented
+from bridge.gateway.upstreams import Upstreams
+from bridge.proofs import Proofs
+from bridge.reconciler import Reconciler
+from bridge.responses import Responder
+from bridge.stores import store_from_url
+from bridge.stores.base import Store
+from bridge.verifier import Verified, Verifier
+from translators.binding import MIN_KEY_BYTES
+
+__all__ = ["Parts"]
+
+
+class Parts:
+    """Everything that lives as long as the gateway. Raises `ConfigError`; nothing is opened before `gate.start`."""
+
+    def __init__(self, config: GatewayConfig, store: Store | None, sinks: Sequence[Sink], clock: Clock) -> None:
+        self.config = config
+        self.clock = clock
+        self.upstreams = Upstreams(config.upstreams)
+        self.trusted = TrustedProxies(config.trusted_proxies)
+        self.public = config.public_url.rstrip("/") if config.public_url else None
+        self.keys = _keys(config)
+        self.events = Events(sinks)
+        self.learned = Learned()
+        self.chain = Chain(config.rpc_url)
+        self.forwarder = Forwarder(timeout=config.timeout, stall=config.stall, connections=config.max_concurrency)
+        self.challenger = Challenger(
+            keys=self.keys,
+            clock=clock,
+            challenge_seconds=config.challenge_seconds,
+            credential_header=config.credential_header,
+        )
+        self.responder = Responder(keys=self.keys, clock=clock, challenge_seconds=config.challenge_seconds)
+        try:
+            self.store = store or store_from_url(config.store)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self._reconciler = Reconciler(
+            store=self.store,
+            settler=self.chain,
+            events=self.events,
+            clock=clock,
+            lease_seconds=config.lease_seconds,
+            interval_seconds=config.reconcile_seconds,
+        )
+        self.gate = self._gate(self.chain, self.responder, self.events, None)
+        """Opens and closes everything; each payment has a gate of its own beside it."""
+
+    def gate_for(self, exchange: Exchange, verified: Verified | None) -> Gate:
+        """The gate of one exchange, on the same store; with `verified`, for a payment that the upstream verifies."""
+        gate = self._gate(exchange, exchange, exchange, verified)
+        gate.desk.at_work = self.gate.desk.at_work
+        return gate
+
+    def _gate(self, settler: Any, responder: Any, events: Any, verified: Verified | None) -> Gate:
+        config = self.config
+        verifier: Any
+        if verified is not None:
+            verifier = AsPresented(verified)
+        else:
+            verifier = Verifier(
+                settler,
+                Proofs(self.store, self.clock),
+                keys=self.keys,
+                clock=self.clock,
+                clock_skew=config.clock_skew,
+                body_limit=config.bind_body_bytes,
+            )
+        desk = Desk(
+            store=self.store,
+            settler=settler,
+            responder=responder,
+            clock=self.clock,
+            lease_seconds=config.lease_seconds,
+        )
+        return Gate(
+            verifier=verifier,
+            desk=desk,
+            events=events,
+            reconciler=self._reconciler,
+            realm=config.realm,
+            body_limit=config.bind_body_bytes,
+            wait_seconds=config.wait_seconds,
+            replay_seconds=config.replay_seconds,
+            replay_bytes=config.replay_bytes,
+        )
+
+    def warn(self) -> None:
+        """Log what works and should not be served with."""
+        log = structlog.get_logger("x402_mpp")
+        if self.config.secret_keys is None:
+            log.warning("config.ephemeral_secret", setting="secret_keys")
+        if self.public is not None and not self.config.is_loopback and urlsplit(self.public).scheme != "https":
+            log.warning("config.plain_http", public_url=self.public)
+
+
+def _keys(config: GatewayConfig) -> list[bytes]:
+    if config.secret_keys is not None:
+        return [key.encode() for key in config.secret_keys]
+    if config.workers > 1 or not config.is_loopback:
+        raise ConfigError(
+            "secret_keys: set X402_MPP_SECRET_KEYS, the same on every gateway"
+            " (python -c 'import secrets; print(secrets.token_hex(32))')"
+        )
+    return [secrets.token_bytes(MIN_KEY_BYTES)]

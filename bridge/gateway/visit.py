@@ -1,0 +1,399 @@
+"""One request at the gateway: whether it pays, in whose words, and what becomes of it.
+
+no credential                        -> pass on; complete a 402
+in the upstream's version of x402    -> pass on as it is, claimed where its payer is proven
+in another protocol                  -> the gate: verify, claim, pass on translated, answer in the client's words
+"""
+
+from collections.abc import Iterable, Mapping
+from time import perf_counter
+from typing import Any
+
+import httpx
+
+from bridge.asgi import Delivery, send_response
+from bridge.attempt import Replayed, digest_for
+from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
+from bridge.gate import Admitted, Free, Refused
+from bridge.gateway import problems
+from bridge.gateway.challenges import Moment
+from bridge.gateway.demands import Asked, read_402
+from bridge.gateway.exchange import Exchange, Refusal
+from bridge.gateway.forward import NOTHING, Answer, Body, TooLarge, Unanswered, Unreached, relay
+from bridge.gateway.headers import CREDENTIALS, Headers, request_headers, without
+from bridge.gateway.native import read_native
+from bridge.gateway.parts import Parts
+from bridge.gateway.upstreams import Upstream
+from bridge.randomness import fresh_id
+from bridge.request import PaidRequest
+from bridge.responses import failed_receipt, plain_refusal
+from bridge.routes import PaidRoute, SettlePolicy
+from bridge.verifier import Verified
+from translators import mpp
+from translators.binding import check_challenge_id
+from translators.completion import Place, names_itself
+from translators.errors import PaymentError, Unavailable
+from translators.payment import Offer, Payment, Protocol
+from translators.upstream import Demand, Terms, is_paid_by, unseal_terms
+from translators.wire import mpp as mpp_wire
+
+__all__ = ["Visit"]
+
+_VERSION = {Protocol.X402_V1: 1, Protocol.X402_V2: 2}
+_PROTOCOL = {1: Protocol.X402_V1, 2: Protocol.X402_V2}
+_RECEIPTS = (b"payment-response", b"x-payment-response")
+
+
+class Visit:
+    """One request for `upstream`. `path` is the request's, as it was sent and without where the gateway is mounted."""
+
+    def __init__(self, parts: Parts, upstream: Upstream, path: str, scope: Any, receive: Any, send: Any) -> None:
+        self._parts = parts
+        self._upstream = upstream
+        self._scope = scope
+        self._send = send
+        self._started = perf_counter()
+        peer = parts.trusted.peer(scope)
+        told = f"{peer.proto}://{peer.host}" if peer.proto and peer.host else None
+        if peer.forwarded:
+            # Who is told apart by address is the proxy's client, not the proxy.
+            scope = {**scope, "client": (peer.address, 0)}
+        self.request = PaidRequest(scope, receive, parts.public or told)
+        self._target = upstream.target(path, scope.get("query_string", b""))
+        mounted_at = self.request.path[: len(self.request.path) - len(path)]
+        self._place = Place(
+            own=upstream.own, public=self.request.origin + mounted_at + upstream.prefix, url=self.request.url
+        )
+        public_host = self.request.authority.encode("latin-1")
+        by_public = parts.config.host_header == "public" or (parts.config.host_header is None and not upstream.is_tls)
+        self._headers = request_headers(
+            self._scope,
+            peer,
+            host=public_host if by_public else upstream.authority.encode("latin-1"),
+            public_host=public_host,
+            proto=self.request.origin.partition(":")[0].encode(),
+        )
+        self._route = f"{self.request.method} {self.request.path}"
+
+    async def run(self) -> None:
+        """Answer it. Raises `Unreached`, `Unanswered`, `TooLarge` or `ClientGone` where the upstream does not."""
+        try:
+            presented = read_credential(self._scope["headers"])
+        except UnreadableCredential as unreadable:
+            await self._unreadable(unreadable)
+            return
+        if presented is None:
+            await self._answer(await self._pass_on(None))
+        elif presented.protocol is Protocol.MPP:
+            await self._mpp(presented)
+        else:
+            await self._x402(presented)
+
+    # Passing on
+
+    async def _body(self) -> httpx.AsyncByteStream:
+        """The request's body: whole where it is short, so that it can be told and sent again, else as it comes."""
+        limit, length = self._parts.config.max_body, self.request.header(b"content-length")
+        if length in (None, "0") and self.request.header(b"transfer-encoding") is None:
+            return NOTHING
+        if limit is not None and length is not None and (not length.isdecimal() or int(length) > limit):
+            raise TooLarge
+        short = await self.request.body(self._parts.config.bind_body_bytes)
+        return Body(self.request.receive, limit) if short is None else httpx.ByteStream(short)
+
+    async def _pass_on(self, credential: tuple[bytes, bytes] | None) -> Answer:
+        """Send the request on, with `credential` in the place of the one that it came with; None: as it came."""
+        headers = self._headers
+        if credential is not None:
+            headers = [*without(headers, CREDENTIALS), credential]
+        method = self.request.method
+        return await self._parts.forwarder.send(self._upstream, method, self._target, headers, await self._body())
+
+    async def _probe(self) -> "Asked | Answer":
+        """Ask the upstream what it asks of this request, unpaid; its answer where that is no 402 of x402."""
+        headers = without(self._headers, (*CREDENTIALS, b"accept-encoding"))
+        body = await self._body()
+        if isinstance(body, Body):
+            # Too long to be sent twice.
+            headers = [*without(headers, (b"content-length", b"transfer-encoding")), (b"content-length", b"0")]
+            body = NOTHING
+        answer = await self._parts.forwarder.send(self._upstream, self.request.method, self._target, headers, body)
+        return await self._read(answer) if answer.status == 402 else answer
+
+    async def _read(self, answer: Answer) -> "Asked | Answer":
+        """A 402 as what it asks, or as it is where nobody here can read it."""
+        asked = await read_402(answer)
+        if asked is None:
+            return answer
+        self._parts.learned.note(
+            self._upstream,
+            self.request.method,
+            self.request.path,
+            asked.demand,
+            renamed=names_itself(asked.demand, self._place),
+        )
+        return asked
+
+    # No credential
+
+    async def _answer(self, answer: Answer) -> None:
+        """Send an answer on, a 402 with what it lacks."""
+        if answer.status != 402:
+            await relay(answer, self._send, self.request.receive)
+            return
+        asked = await self._read(answer)
+        if isinstance(asked, Answer):
+            await relay(asked, self._send, self.request.receive)
+            return
+        correlation_id = fresh_id()
+        headers, body = self._parts.challenger.complete(asked, self._place, await self._moment(correlation_id))
+        self._tell_challenged(asked.demand, headers, correlation_id)
+        await self._send_402(answer, headers, body)
+
+    async def _moment(self, correlation_id: str) -> Moment:
+        config, request = self._parts.config, self.request
+        return Moment(
+            config.realm or request.authority,
+            self._route,
+            correlation_id,
+            await digest_for(request, config.bind_body_bytes),
+            request.header(b"accept-payment"),
+        )
+
+    async def _send_402(self, answer: Answer, headers: Headers, body: bytes | None) -> None:
+        """Send a completed 402, with the upstream's body where that stays."""
+        if body is None:
+            answer.headers = headers
+            await relay(answer, self._send, self.request.receive)
+            return
+        await answer.close()
+        if self.request.method == "HEAD":
+            # How long the body of a GET's 402 would be is not known.
+            headers, body = [item for item in headers if item[0] != b"content-length"], b""
+        await self._send({"type": "http.response.start", "status": 402, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _tell_challenged(self, demand: Demand, headers: Headers, correlation_id: str) -> None:
+        names = {name.lower() for name, _ in headers}
+        offered = [
+            protocol.value
+            for protocol, header in (
+                (Protocol.MPP, b"www-authenticate"),
+                (Protocol.X402_V1, b"x-payment-required"),
+                (Protocol.X402_V2, b"payment-required"),
+            )
+            if header in names
+        ]
+        first = demand.terms[0].offer if demand.terms else None
+        self._parts.events.emit(
+            "payment.challenged",
+            route=self._route,
+            correlation_id=correlation_id,
+            protocol=Protocol.MPP.value if self.request.header(b"accept-payment") is not None else None,
+            offered=offered,
+            amount=str(first.amount) if first else None,
+            asset=first.asset.address if first else None,
+            network=first.network if first else None,
+            user_agent=self.request.header(b"user-agent"),
+            duration_ms=self._elapsed_ms(),
+            upstream_protocol=_spoken(demand).value,
+        )
+
+    def _elapsed_ms(self) -> float:
+        return round((perf_counter() - self._started) * 1000, 3)
+
+    # A credential
+
+    async def _unreadable(self, unreadable: UnreadableCredential) -> None:
+        error, protocol = unreadable.error, unreadable.protocol
+        self._parts.events.emit(
+            "payment.rejected",
+            route=self._route,
+            correlation_id=fresh_id(),
+            protocol=protocol.value,
+            reason=error.reason,
+            problem=error.slug,
+            status=_status(error, protocol),
+            user_agent=self.request.header(b"user-agent"),
+            duration_ms=self._elapsed_ms(),
+        )
+        await self._refuse(Refusal(error, protocol), None, is_native=False)
+
+    async def _mpp(self, presented: PresentedCredential) -> None:
+        terms = self._own_terms(presented.token)
+        if terms is not None:
+            # The challenge says what the upstream asked: it need not be asked again.
+            await self._through_gate(presented, [terms], _PROTOCOL[terms.version], None)
+            return
+        asked = await self._probe()
+        if isinstance(asked, Answer):
+            await self._answer(asked)
+        elif asked.demand.has_mpp:
+            # Not ours: an upstream that takes MPP payments of its own gets what is meant for it.
+            await self._answer(await self._pass_on(None))
+        else:
+            await self._through_gate(presented, asked.demand.terms, _spoken(asked.demand), asked)
+
+    def _own_terms(self, token: bytes) -> Terms | None:
+        """What the upstream asked when this challenge was made; None for a challenge that is not ours."""
+        try:
+            challenge = mpp_wire.decode_credential(token).challenge
+            check_challenge_id(self._parts.keys, challenge)
+            sealed = mpp.carried_terms(challenge)
+            return unseal_terms(sealed) if sealed is not None else None
+        except PaymentError:
+            return None
+
+    async def _x402(self, presented: PresentedCredential) -> None:
+        parts, request = self._parts, self.request
+        demand = parts.learned.demand(self._upstream, request.method, request.path)
+        versions = demand.versions if demand is not None else parts.learned.versions(self._upstream)
+        asked: Asked | None = None
+        hedged = request.header(b"x-payment") is not None and request.header(b"payment-signature") is not None
+        version = _VERSION[presented.protocol]
+        crosses = versions is not None and version not in versions
+        if not hedged and (versions is None or (crosses and not _fits(presented, demand))):
+            found = await self._probe()
+            if isinstance(found, Answer):
+                if found.status == 402 or isinstance(await self._body(), Body):
+                    # Nothing that can be read, or not an answer to this request: the upstream knows better.
+                    await found.close()
+                    await self._answer(await self._pass_on(None))
+                else:
+                    # Free, or refused for a reason of its own; asked twice, it might do its work twice.
+                    await self._answer(found)
+                return
+            asked, demand = found, found.demand
+            crosses = version not in demand.versions
+        if hedged or not crosses:
+            await self._native(presented, demand)
+        else:
+            assert demand is not None
+            await self._through_gate(presented, demand.terms, _spoken(demand), asked)
+
+    async def _native(self, presented: PresentedCredential, demand: Demand | None) -> None:
+        offers = [terms.offer for terms in demand.terms] if demand is not None else []
+        verified = read_native(presented, offers)
+        if verified is not None:
+            await self._through_gate(presented, None, presented.protocol, None, verified)
+            return
+        answer = await self._pass_on(None)
+        self._parts.events.emit(
+            "payment.passed",
+            route=self._route,
+            correlation_id=fresh_id(),
+            protocol=presented.protocol.value,
+            upstream_protocol=presented.protocol.value,
+            status=answer.status,
+            user_agent=self.request.header(b"user-agent"),
+            duration_ms=self._elapsed_ms(),
+        )
+        await self._answer(answer)
+
+    async def _through_gate(
+        self,
+        presented: PresentedCredential,
+        terms: Iterable[Terms] | None,
+        upstream_protocol: Protocol,
+        asked: Asked | None,
+        verified: Verified | None = None,
+    ) -> None:
+        """Let the gate decide about a payment. `terms` are None for one that the upstream verifies (`verified`)."""
+        parts = self._parts
+        terms_of: Mapping[Offer, Terms] | None = {t.offer: t for t in terms} if terms is not None else None
+        exchange = Exchange(
+            terms=terms_of,
+            protocol=upstream_protocol,
+            pass_on=self._pass_on,
+            read=self._read,
+            chain=parts.chain,
+            responder=parts.responder,
+            events=parts.events,
+            clock=parts.clock,
+        )
+        gate = parts.gate_for(exchange, verified)
+        offers = (verified.offer,) if verified is not None else tuple(terms_of or ())
+        route = PaidRoute(name=self._route, offers=offers, settle=SettlePolicy.FIRST)
+        match await gate.admit(route, self.request):
+            case Replayed() as replayed:
+                await send_response(self._send, replayed.response, self.request.method)
+            case Admitted() as admitted:
+
+                async def deliver(scope: Any, receive: Any, send: Any) -> None:
+                    await self._deliver(exchange, admitted.payment, admitted.offer, send)
+
+                await Delivery(admitted, self._send, self.request.method).run(
+                    deliver, self._scope, self.request.receive
+                )
+            case Refused():
+                await self._refused(exchange, asked)
+            case Free():
+                raise AssertionError("a payment is never free")
+
+    async def _deliver(self, exchange: Exchange, payment: Payment, offer: Offer, send: Any) -> None:
+        """Send the answer that was paid for; of a payment that was settled for an earlier request, ask for it again."""
+        answer = exchange.answer
+        if answer is None:
+            try:
+                answer = await exchange.hand_over(payment, offer)
+            except (Unreached, Unanswered, TooLarge) as error:
+                await send_response(send, problems.for_error(error), self.request.method)
+                return
+        if answer.status == 402:
+            await answer.close()
+            await send_response(send, problems.PAID_UNSERVED, self.request.method)
+            return
+        if not exchange.is_native:
+            answer.headers = without(answer.headers, _RECEIPTS, mpp=False)
+        await relay(answer, send, self.request.receive)
+
+    async def _refused(self, exchange: Exchange, asked: Asked | None) -> None:
+        refusal, answer = exchange.refusal, exchange.answer
+        assert refusal is not None
+        if isinstance(refusal.error, Unavailable):
+            if answer is not None:
+                await answer.close()
+            await send_response(self._send, plain_refusal(refusal.error, refusal.protocol), self.request.method)
+        elif answer is not None and exchange.asked is None:
+            # It settled nothing and says something else: a 404, a 500, a redirect.
+            await relay(answer, self._send, self.request.receive)
+        elif exchange.is_native and answer is None:
+            # Used before, as far as we know: what that means to its own clients is the upstream's to say.
+            await self._answer(await self._pass_on(None))
+        else:
+            await self._refuse(refusal, exchange.asked or asked, is_native=exchange.is_native)
+
+    async def _refuse(self, refusal: Refusal, asked: Asked | None, *, is_native: bool) -> None:
+        """Say why a payment was not taken, with a fresh challenge where the client may pay anew."""
+        error, protocol = refusal.error, refusal.protocol
+        if _status(error, protocol) != 402:
+            await send_response(self._send, plain_refusal(error, protocol), self.request.method)
+            return
+        if asked is None:
+            found = await self._probe()
+            if isinstance(found, Answer):
+                # It asks for nothing now.
+                await relay(found, self._send, self.request.receive)
+                return
+            asked = found
+        if not is_native:
+            asked = asked._replace(headers=without(asked.headers, _RECEIPTS, mpp=False))
+        moment = await self._moment(fresh_id())
+        headers, body = self._parts.challenger.complete(asked, self._place, moment, error, is_native=is_native)
+        if refusal.unsettled is not None and not is_native:
+            headers += failed_receipt(refusal.unsettled, error.reason)
+        await self._send_402(asked.answer, headers, body)
+
+
+def _status(error: PaymentError, protocol: Protocol | None) -> int:
+    return error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status
+
+
+def _spoken(demand: Demand) -> Protocol:
+    """The version of x402 that payments are translated into."""
+    return _PROTOCOL[demand.terms[0].version if demand.terms else max(demand.versions)]
+
+
+def _fits(presented: PresentedCredential, demand: Demand | None) -> bool:
+    """Whether a payment is for what a route was last seen to ask."""
+    return demand is not None and is_paid_by(demand, presented.protocol, presented.token)

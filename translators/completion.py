@@ -1,0 +1,240 @@
+"""An upstream's 402 with the challenges that it lacks: what it said stays, and every generation of client can read it.
+
+The upstream's own words are not touched, except that its address becomes the public one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from translators.encoding import b64_encode
+from translators.errors import PaymentError
+from translators.networks import caip2, chain_id_from_network, v1_network
+from translators.upstream import Demand
+from translators.wire import x402_v1, x402_v2
+
+__all__ = ["Place", "complete", "description_of", "names_itself"]
+
+Headers = list[tuple[bytes, bytes]]
+
+_UNPAID_V1 = f"{x402_v1.CREDENTIAL_HEADER} header is required"
+_UNPAID_V2 = f"{x402_v2.CREDENTIAL_HEADER} header is required"
+_ENCODER = msgspec.json.Encoder()
+_OF_THE_BODY = (
+    *(b"content-type", b"content-length", b"content-encoding", b"content-md5", b"content-digest", b"digest", b"etag"),
+    *(b"repr-digest", b"last-modified", b"accept-ranges"),
+)
+_REPLACED = (b"cache-control", b"pragma", b"expires", b"access-control-expose-headers", b"x-payment-required")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an upstream is, and where clients find it. Both are origins with a path, without a slash at their end."""
+
+    own: str
+    public: str
+    url: str
+    """The public URL of this request's resource."""
+
+    def to_public(self, url: str) -> str:
+        """What the upstream calls its own, as clients reach it; any other URL as it is."""
+        return _moved(url, (self.own, self.public), self.public)
+
+    def to_own(self, url: str) -> str:
+        """The way back."""
+        return _moved(url, (self.public,), self.own)
+
+
+def _moved(url: str, bases: Sequence[str], to: str) -> str:
+    try:
+        at = urlsplit(url)
+    except ValueError:
+        return url
+    if at.scheme not in ("http", "https"):
+        return url
+    for base in bases:
+        from_ = urlsplit(base)
+        # A server behind a proxy often does not know which scheme it is reached by.
+        if at.netloc.lower() == from_.netloc.lower() and (
+            at.path == from_.path or at.path.startswith(from_.path + "/")
+        ):
+            return to + at.path[len(from_.path) :] + (f"?{at.query}" if at.query else "")
+    return url
+
+
+def names_itself(demand: Demand, place: Place) -> bool:
+    """Whether an x402 v2 challenge names a resource by another URL than clients use."""
+    url = (demand.v2.resource or {}).get("url") if demand.v2 is not None else None
+    return isinstance(url, str) and place.to_public(url) != url
+
+
+def description_of(demand: Demand) -> str:
+    """What the upstream says that it sells."""
+    told: Any = (demand.v2.resource or {}).get("description") if demand.v2 is not None else None
+    if not told and demand.v1 is not None and demand.v1.accepts:
+        told = demand.v1.accepts[0].get("description")
+    return told if isinstance(told, str) else ""
+
+
+def complete(
+    headers: Iterable[tuple[bytes, bytes]],
+    body: bytes | None,
+    demand: Demand,
+    place: Place,
+    *,
+    challenges: Sequence[bytes],
+    problem: Mapping[str, object],
+    refused: str | None,
+    exposed: bytes,
+) -> tuple[Headers, bytes | None]:
+    """The headers and body of the whole 402; None for a body that stays as it came.
+
+    `challenges` are MPP's, as header values. `problem` is what an MPP client reads in the body. `refused` is the reason
+    why a payment was not taken, for x402; None where none came. `exposed` is what browsers' scripts may read.
+    """
+    v1 = _v1(demand, place, refused)
+    merged = _body(headers, body, demand, v1, problem, is_refusal=refused is not None)
+    out: Headers = [(b"www-authenticate", value) for value in challenges]
+    told_v2 = False
+    exposes = [exposed]
+    for name, value in headers:
+        lower = name.lower()
+        if lower in _REPLACED or (merged is not None and lower in _OF_THE_BODY):
+            if lower == b"access-control-expose-headers":
+                exposes.insert(0, value)
+        elif lower == b"payment-required":
+            told_v2 = True
+            out.append(
+                (name, value if demand.v2 is None or not names_itself(demand, place) else _public(demand, place))
+            )
+        else:
+            out.append((name, value))
+    if not told_v2 and (v2 := _v2(demand, place, refused)) is not None:
+        out.append((b"payment-required", x402_v2.encode_payment_required(v2).encode()))
+    if v1 is not None:
+        out.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))
+    if merged is not None:
+        out += [(b"content-type", b"application/problem+json"), (b"content-length", str(len(merged)).encode())]
+    out += [
+        (b"cache-control", b"no-store"),
+        (b"access-control-expose-headers", b"*" if b"*" in exposes else b", ".join(exposes)),
+    ]
+    return out, merged
+
+
+def _body(
+    headers: Iterable[tuple[bytes, bytes]],
+    body: bytes | None,
+    demand: Demand,
+    v1: dict[str, Any] | None,
+    problem: Mapping[str, object],
+    *,
+    is_refusal: bool,
+) -> bytes | None:
+    """What everybody reads in the body; None where a person is to read it, or another kind of program."""
+    if body is None:
+        return None
+    if demand.body is None and body.strip():
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"text/plain")
+        if not kind.lower().startswith(b"text/plain"):
+            return None
+    said = demand.body or {}
+    content = {**said, **problem} if is_refusal else {**problem, **said}
+    return _ENCODER.encode({**content, **(v1 or {})})
+
+
+def _public(demand: Demand, place: Place) -> bytes:
+    assert demand.v2 is not None
+    return x402_v2.encode_payment_required(_at(demand.v2, place)).encode()
+
+
+def _at(required: x402_v2.PaymentRequired, place: Place) -> x402_v2.PaymentRequired:
+    resource = required.resource or {}
+    if not isinstance(url := resource.get("url"), str):
+        return required
+    return msgspec.structs.replace(required, resource={**resource, "url": place.to_public(url)})
+
+
+def _v1(demand: Demand, place: Place, refused: str | None) -> dict[str, Any] | None:
+    """The v1 challenge: the upstream's own, or one of what v1 can say of its v2 challenge."""
+    if demand.v1 is not None:
+        accepts = [_entry_at(entry, place) for entry in demand.v1.accepts]
+        error = refused or demand.v1.error
+    else:
+        accepts = [entry for terms in demand.terms if (entry := _entry_v1(terms.entry, demand, place)) is not None]
+        error = refused or _UNPAID_V1
+    if not accepts:
+        return None
+    return {"x402Version": 1, **({"error": error} if error is not None else {}), "accepts": accepts}
+
+
+def _entry_at(entry: dict[str, Any], place: Place) -> dict[str, Any]:
+    resource = entry.get("resource")
+    return {**entry, "resource": place.to_public(resource)} if isinstance(resource, str) else entry
+
+
+def _entry_v1(entry: dict[str, Any], demand: Demand, place: Place) -> dict[str, Any] | None:
+    """An entry of v2 as v1 says it; None on a network that v1 has no name for."""
+    chain_id = _chain_id(entry["network"])
+    network = v1_network(chain_id) if chain_id is not None else None
+    if network is None:
+        return None
+    resource = (demand.v2.resource if demand.v2 is not None else None) or {}
+    url = resource.get("url")
+    return {
+        "scheme": entry["scheme"],
+        "network": network,
+        "maxAmountRequired": entry["amount"],
+        "resource": place.to_public(url) if isinstance(url, str) else place.url,
+        "description": _text(resource.get("description")),
+        "mimeType": _text(resource.get("mimeType")),
+        "payTo": entry["payTo"],
+        "maxTimeoutSeconds": entry["maxTimeoutSeconds"],
+        "asset": entry["asset"],
+        "extra": entry.get("extra") or {},
+    }
+
+
+def _v2(demand: Demand, place: Place, refused: str | None) -> x402_v2.PaymentRequired | None:
+    """The v2 challenge of an upstream that has none in its headers."""
+    if demand.v2 is not None:
+        return _at(demand.v2, place)
+    accepts = [_entry_v2(terms.entry) for terms in demand.terms]
+    if not accepts:
+        return None
+    first = demand.terms[0].entry
+    # The request's own URL: v1 has a resource for each entry, v2 has one, and clients send it back.
+    info = x402_v2.ResourceInfo(
+        url=place.url,
+        description=_text(first.get("description")) or None,
+        mime_type=_text(first.get("mimeType")) or None,
+    )
+    return x402_v2.PaymentRequired(
+        x402_version=2, error=refused or _UNPAID_V2, resource=msgspec.to_builtins(info), accepts=accepts
+    )
+
+
+def _entry_v2(entry: dict[str, Any]) -> dict[str, Any]:
+    chain_id = _chain_id(entry["network"])
+    assert chain_id is not None
+    return {
+        "scheme": entry["scheme"],
+        "network": caip2(chain_id),
+        "amount": entry["maxAmountRequired"],
+        "asset": entry["asset"],
+        "payTo": entry["payTo"],
+        "maxTimeoutSeconds": entry["maxTimeoutSeconds"],
+        "extra": entry.get("extra") or {},
+    }
+
+
+def _chain_id(network: str) -> int | None:
+    try:
+        return chain_id_from_network(network)
+    except PaymentError:
+        return None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
