@@ -12,7 +12,7 @@ from bridge.client.errors import BodyTooLong
 from bridge.client.flow import Call, Flow, Keep, Send, Wait
 from bridge.client.ledger import State
 from bridge.client.outcome import OutcomeState, outcome_of
-from bridge.client.wallet import Wallet
+from bridge.client.wallet import Wallet, request_key
 
 __all__ = ["PaymentAuth"]
 
@@ -27,6 +27,14 @@ class PaymentAuth(httpx.Auth):
 
     def __init__(self, wallet: Wallet) -> None:
         self.wallet = wallet
+
+    def forget(self, request: httpx.Request) -> int:
+        """Let `request`, whose body is not a stream, be paid anew although an earlier payment's outcome is not known.
+
+        For a person to decide. How many payments that were.
+        """
+        key = request_key(request, request.read(), self.wallet.signer.address)
+        return self.wallet.ledger.forget(key)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """httpx calls this, from `Client`."""
