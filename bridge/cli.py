@@ -38,7 +38,13 @@ def _gateway() -> click.Command:
     return gateway
 
 
-_LAZY = {"check": _check, "gateway": _gateway, "payments": _payments}
+def _pay() -> click.Command:
+    from bridge.pay import pay
+
+    return pay
+
+
+_LAZY = {"check": _check, "gateway": _gateway, "pay": _pay, "payments": _payments}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
