@@ -145,6 +145,7 @@ def _format_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@lru_cache(maxsize=256)
 def parse_time(text: str) -> int:
     """RFC 3339 as whole Unix seconds, a fraction cut off. Raises `MalformedError`."""
     if _RFC3339.fullmatch(text) is None:

@@ -7,6 +7,7 @@ ties it to anything.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -223,7 +224,7 @@ def from_credential(credential: Credential) -> Payment:
     if challenge.method != METHOD or challenge.intent != INTENT:
         raise MethodUnsupported("only evm charges are offered")
     payload = _authorization_payload(credential)
-    request = _charge_request(challenge.request)
+    terms = _terms(challenge.request)
     authorization = Authorization(
         payer=parse_address(payload.from_, "from"),
         recipient=parse_address(payload.to, "to"),
@@ -233,20 +234,19 @@ def from_credential(credential: Credential) -> Payment:
         nonce=parse_word(payload.nonce, "nonce"),
         signature=parse_signature(payload.signature),
     )
-    chain_id = request.method_details.chain_id
-    _check_terms(request, authorization)
+    _check_terms(terms, authorization)
     if not is_challenge_hash(bytes.fromhex(authorization.nonce[2:]), challenge):
         raise VerificationFailed("the authorization's nonce is not the challenge's hash")
-    _check_source(credential.source, chain_id, authorization.payer)
+    _check_source(credential.source, terms.chain_id, authorization.payer)
     return Payment(
         Protocol.MPP,
-        chain_id,
-        parse_address(request.currency, "currency"),
+        terms.chain_id,
+        terms.currency,
         authorization,
         ChallengeBinding(
             challenge.id,
             challenge.realm,
-            request.external_id,
+            terms.external_id,
             _opaque(challenge.opaque).get(_OPAQUE_NONCE) if challenge.opaque is not None else None,
         ),
     )
@@ -261,10 +261,29 @@ def _authorization_payload(credential: Credential) -> AuthorizationPayload:
         raise
 
 
+class _Terms(NamedTuple):
+    """A charge request, as far as a payment is held against it."""
+
+    chain_id: int
+    currency: str
+    recipient: str
+    amount: int
+    has_splits: bool
+    external_id: str | None
+
+
 @lru_cache(maxsize=1024)
-def _charge_request(request: str) -> ChargeRequest:
-    """The same few for every payment of a server: only read, never changed."""
-    return decode_charge_request(request)
+def _terms(request: str) -> _Terms:
+    """The same few for every payment of a server, so read once."""
+    charge = decode_charge_request(request)
+    return _Terms(
+        charge.method_details.chain_id,
+        parse_address(charge.currency, "currency"),
+        parse_address(charge.recipient, "recipient"),
+        parse_uint256(charge.amount, "amount"),
+        bool(charge.method_details.splits),
+        charge.external_id,
+    )
 
 
 @lru_cache(maxsize=16)
@@ -273,19 +292,18 @@ def _opaque(opaque: str) -> dict[str, str]:
     return decode_opaque(opaque)
 
 
-def _check_terms(request: ChargeRequest, authorization: Authorization) -> None:
+def _check_terms(terms: _Terms, authorization: Authorization) -> None:
     """Raise unless the authorization pays what the challenge asks, and nobody else has a share in it."""
-    if request.method_details.splits:
+    if terms.has_splits:
         # draft-evm-charge-00, section "Payment Splits": only Permit2 can carry them.
         raise MethodUnsupported("a charge with splits takes no authorization")
-    if parse_address(request.recipient, "recipient") != authorization.recipient:
+    if terms.recipient != authorization.recipient:
         raise VerificationFailed(
             "the payment goes to another recipient", reason="invalid_exact_evm_payload_recipient_mismatch"
         )
-    amount = parse_uint256(request.amount, "amount")
-    if authorization.value < amount:
+    if authorization.value < terms.amount:
         raise PaymentInsufficient("the payment is below the price")
-    if authorization.value != amount:
+    if authorization.value != terms.amount:
         raise VerificationFailed(
             "the payment is not exactly the price", reason="invalid_exact_evm_payload_authorization_value_mismatch"
         )
