@@ -4,6 +4,7 @@ The challenge id is an HMAC over the challenge (draft-httpauth-payment-00, "Reco
 server keeps no challenge. The evm authorization's nonce is a hash of the challenge, so the payer's signature covers it.
 """
 
+import binascii
 import hashlib
 import hmac
 import re
@@ -14,7 +15,7 @@ from math import floor
 
 import msgspec
 
-from translators.encoding import b64_decode, b64_encode, b64url_encode
+from translators.encoding import b64_decode, b64_encode
 from translators.errors import InvalidChallenge, MalformedError, PaymentExpired, VerificationFailed
 from translators.keccak import keccak256
 from translators.wire.mpp import CREDENTIAL_HEADER, Challenge
@@ -39,6 +40,7 @@ __all__ = [
 MIN_KEY_BYTES = 32
 """The shortest challenge secret that is accepted, in bytes: as long as the HMAC's output (RFC 2104, section 3)."""
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _DEFAULT_HEADER = CREDENTIAL_HEADER.lower()
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -49,11 +51,13 @@ def challenge_id(key: bytes, challenge: Challenge) -> str:
     Seven slots, an absent one empty. A challenge that names another credential header than `Authorization` has that
     name before `opaque`: no draft says so, but implementations agree on it.
     """
-    return _id_of(key, "|".join(_slots(challenge)))
+    return _id_of(key, "|".join(_slots(challenge))).decode()
 
 
-def _id_of(key: bytes, slots: str) -> str:
-    return b64url_encode(hmac.digest(key, slots.encode(), "sha256"))
+def _id_of(key: bytes, slots: str) -> bytes:
+    """base64url of the HMAC, of whose 44 characters the last is padding."""
+    digest = hmac.digest(key, slots.encode(), "sha256")
+    return binascii.b2a_base64(digest, newline=False).translate(_URL_SAFE)[:43]
 
 
 def signed_slots(challenge: Challenge) -> tuple[str, str]:
@@ -69,7 +73,7 @@ def signed_slots(challenge: Challenge) -> tuple[str, str]:
 
 def issue_id(keys: Sequence[bytes], before: str, expires: str, digest: str, after: str) -> str:
     """The id of a challenge whose other slots are `before` and `after` (`signed_slots`)."""
-    return _id_of(keys[0], f"{before}|{expires}|{digest}|{after}")
+    return _id_of(keys[0], f"{before}|{expires}|{digest}|{after}").decode()
 
 
 def _slots(challenge: Challenge) -> list[str]:
@@ -103,14 +107,14 @@ def sign_challenge(keys: Sequence[bytes], challenge: Challenge) -> Challenge:
     joined = _joined(challenge)
     if joined is None:
         raise ValueError("a challenge with a | in a signed slot could be read in two ways")
-    return msgspec.structs.replace(challenge, id=_id_of(keys[0], joined))
+    return msgspec.structs.replace(challenge, id=_id_of(keys[0], joined).decode())
 
 
 def check_challenge_id(keys: Sequence[bytes], challenge: Challenge) -> None:
     """Raise `InvalidChallenge` unless one of `keys` made this challenge: keys rotate, and old ones are read on."""
     joined = _joined(challenge)
     given = challenge.id.encode("utf-8", "replace")
-    matches = joined is not None and [hmac.compare_digest(_id_of(key, joined).encode(), given) for key in keys]
+    matches = joined is not None and [hmac.compare_digest(_id_of(key, joined), given) for key in keys]
     if not matches or not any(matches):
         raise InvalidChallenge("the challenge was not issued by this server, or was changed")
 
@@ -125,9 +129,9 @@ def challenge_hashes(challenge: Challenge) -> tuple[bytes, ...]:
     return challenge_hash(challenge), _array_hash(challenge)
 
 
-def is_challenge_hash(nonce: bytes, challenge: Challenge) -> bool:
-    """Whether `nonce` is one of `challenge_hashes`; the second is made only where it is not the first."""
-    return nonce == challenge_hash(challenge) or nonce == _array_hash(challenge)
+def is_challenge_hash(nonce: str, challenge: Challenge) -> bool:
+    """Whether `nonce`, as `0x` and hexadecimal, is one of `challenge_hashes`; the second is made where it must be."""
+    return nonce[2:] == challenge_hash(challenge).hex() or nonce[2:] == _array_hash(challenge).hex()
 
 
 def _array_hash(challenge: Challenge) -> bytes:

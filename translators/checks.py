@@ -1,6 +1,6 @@
 """The one check that every payment passes, whatever protocol carried it. Pure: what the chain knows comes after it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from translators.eip3009 import EOA_SIGNATURE_BYTES, authorization_digest, is_signed_by_payer, recover_signer
 from translators.errors import MethodUnsupported, PaymentExpired, PaymentInsufficient, VerificationFailed
@@ -12,7 +12,7 @@ MIN_VALIDITY_SECONDS = 6
 """How long an authorization must still be valid to be settled in time; x402's official facilitator asks as much."""
 
 
-def check_terms(payment: Payment, offers: Sequence[Offer]) -> Offer:
+def check_terms(payment: Payment, offers: Iterable[Offer]) -> Offer:
     """The offer that `payment` takes up: network, asset, recipient and exactly the amount.
 
     x402 v1 echoes nothing, so the terms themselves are the key. Raises, by how far the nearest offer agrees,
@@ -20,6 +20,7 @@ def check_terms(payment: Payment, offers: Sequence[Offer]) -> Offer:
     `PaymentInsufficient` (less than the price).
     """
     authorization = payment.authorization
+    offers = tuple(offers)
     for offer in offers:
         if (
             offer.amount == authorization.value
@@ -89,7 +90,7 @@ def is_proven(payment: Payment, offer: Offer) -> bool:
 
 
 def check_payment(
-    payment: Payment, offers: Sequence[Offer], now: float, *, clock_skew: float = 0, contract_wallets: bool = False
+    payment: Payment, offers: Iterable[Offer], now: float, *, clock_skew: float = 0, contract_wallets: bool = False
 ) -> Offer:
     """Everything that can be told without a chain: terms, then window, then the payer's signature.
 

@@ -235,7 +235,7 @@ def from_credential(credential: Credential) -> Payment:
         signature=parse_signature(payload.signature),
     )
     _check_terms(terms, authorization)
-    if not is_challenge_hash(bytes.fromhex(authorization.nonce[2:]), challenge):
+    if not is_challenge_hash(authorization.nonce, challenge):
         raise VerificationFailed("the authorization's nonce is not the challenge's hash")
     _check_source(credential.source, terms.chain_id, authorization.payer)
     return Payment(
@@ -326,7 +326,7 @@ def to_credential(payment: Payment, challenge: Challenge) -> Credential:
     """
     authorization = payment.authorization
     bound = not isinstance(payment.binding, ResourceBinding)
-    if bound and not is_challenge_hash(bytes.fromhex(authorization.nonce[2:]), challenge):
+    if bound and not is_challenge_hash(authorization.nonce, challenge):
         raise ValueError("the payment is bound to another challenge")
     return Credential(
         challenge=challenge,
