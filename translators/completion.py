@@ -3,7 +3,7 @@
 The upstream's own words are not touched, except that its address becomes the public one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ import msgspec
 from translators.encoding import b64_encode
 from translators.errors import PaymentError
 from translators.networks import caip2, chain_id_from_network, v1_network
+from translators.payment import Protocol
 from translators.upstream import Demand
 from translators.wire import x402_v1, x402_v2
 
@@ -83,6 +84,7 @@ def complete(
     demand: Demand,
     place: Place,
     *,
+    adds: Collection[Protocol],
     challenges: Sequence[bytes],
     problem: Mapping[str, object],
     refused: str | None,
@@ -90,10 +92,11 @@ def complete(
 ) -> tuple[Headers, bytes | None]:
     """The headers and body of the whole 402; None for a body that stays as it came.
 
-    `challenges` are MPP's, as header values. `problem` is what an MPP client reads in the body. `refused` is the reason
-    why a payment was not taken, for x402; None where none came. `exposed` is what browsers' scripts may read.
+    `adds` are the protocols that may be added, `challenges` MPP's, as header values. `problem` is what an MPP client
+    reads in the body. `refused` is the reason why a payment was not taken, for x402; None where none came. `exposed` is
+    what browsers' scripts may read.
     """
-    v1 = _v1(demand, place, refused)
+    v1 = _v1(demand, place, refused) if demand.v1 is not None or Protocol.X402_V1 in adds else None
     merged = _body(headers, body, demand, v1, problem, is_refusal=refused is not None)
     out: Headers = [(b"www-authenticate", value) for value in challenges]
     told_v2 = False
@@ -110,7 +113,8 @@ def complete(
             )
         else:
             out.append((name, value))
-    if not told_v2 and (v2 := _v2(demand, place, refused)) is not None:
+    says_v2 = demand.v2 is not None or Protocol.X402_V2 in adds
+    if not told_v2 and says_v2 and (v2 := _v2(demand, place, refused)) is not None:
         out.append((b"payment-required", x402_v2.encode_payment_required(v2).encode()))
     if v1 is not None:
         out.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))

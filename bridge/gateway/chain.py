@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 from bridge.settlers.base import Found
 from bridge.settlers.chain_reader import ChainReader, nothing_sent, terms_of
 from bridge.settlers.eip3009_calls import authorization_state_call, balance_call
+from bridge.settlers.facilitator_proof import prove
 from bridge.stores.base import Record
 from translators.checks import is_proven
-from translators.errors import AlreadyUsed, InsufficientFunds, Unavailable
+from translators.errors import AlreadyUsed, InsufficientFunds, OutcomeUnknown, Unavailable
 from translators.payment import Offer, Payment, Resource
 
 __all__ = ["Chain"]
+
+_PROVE_SECONDS: Final = 5.0
+"""How long a request waits for the chain to show a payment of which the upstream does not say what became of it."""
 
 
 class Chain:
@@ -63,6 +68,13 @@ class Chain:
         with suppress(Unavailable):
             return await reader.find_settlement(**terms_of(payment))
         return None
+
+    async def prove(self, payment: Payment, unknown: OutcomeUnknown) -> str:
+        """The transaction that paid `payment`; see `bridge.settlers.facilitator_proof.prove`."""
+        reader = self._reader
+        if reader is None or reader.chain_id != payment.chain_id:
+            raise unknown
+        return await prove(reader, payment, None, unknown, _PROVE_SECONDS)
 
     async def check_signature(self, payment: Payment, offer: Offer, resource: Resource) -> bool:
         """See `Settler.check_signature`."""

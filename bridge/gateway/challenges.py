@@ -13,7 +13,7 @@ from translators import mpp
 from translators.accept_payment import rank
 from translators.completion import Place, complete, description_of
 from translators.errors import PaymentError, PaymentRequired
-from translators.payment import Offer
+from translators.payment import Offer, Protocol
 from translators.upstream import Demand, seal_terms
 from translators.wire import mpp as mpp_wire
 
@@ -34,11 +34,18 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Challenger:
-    """Completes an upstream's 402. See `bridge.responses.Responder` for the settings."""
+    """Completes an upstream's 402 by what it `adds`. See `bridge.responses.Responder` for the settings."""
 
     def __init__(
-        self, *, keys: Sequence[bytes], clock: Clock, challenge_seconds: int, credential_header: str | None
+        self,
+        *,
+        keys: Sequence[bytes],
+        clock: Clock,
+        challenge_seconds: int,
+        credential_header: str | None,
+        adds: frozenset[Protocol],
     ) -> None:
+        self._adds = adds
         self._keys = tuple(keys)
         self._clock = clock
         self._challenge_seconds = challenge_seconds
@@ -63,7 +70,8 @@ class Challenger:
             asked.body,
             demand,
             place,
-            challenges=[] if demand.has_evm else self._challenges(demand, moment),
+            adds=self._adds,
+            challenges=[] if demand.has_evm or Protocol.MPP not in self._adds else self._challenges(demand, moment),
             problem=problem_of(error or PaymentRequired("this resource is paid for by request"), 402),
             refused=error.reason if error is not None and not is_native else None,
             exposed=_EXPOSED,

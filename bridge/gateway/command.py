@@ -38,6 +38,13 @@ __all__ = ["gateway"]
     metavar="ADDR",
     help="A proxy in front whose X-Forwarded-* are believed: address, network or unix. Repeatable.",
 )
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    type=click.Choice(["x402-v1", "x402-v2", "mpp"]),
+    help="What to add to the upstream's own challenge. Repeatable.  [default: all]",
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Worker processes.  [default: 1]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="For an upstream to begin its answer.  [default: 60]")
 @click.option("--max-body", type=click.IntRange(1), metavar="BYTES", help="The longest request body.  [default: any]")

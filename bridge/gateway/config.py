@@ -13,14 +13,16 @@ from bridge.gateway.headers import TrustedProxies
 from bridge.gateway.upstreams import Upstreams
 from translators.binding import MIN_KEY_BYTES
 from translators.checks import MIN_VALIDITY_SECONDS
+from translators.payment import Protocol
 
 __all__ = ["GatewayConfig", "load"]
 
 _YEAR = 365 * 24 * 60 * 60
-_LISTS = ("secret_keys", "trusted_proxies")
+_LISTS = ("secret_keys", "trusted_proxies", "protocols")
 _ENVIRONMENT = (
-    *("upstream", "public_url", "store", "secret_keys", "rpc_url", "realm", "trusted_proxies", "credential_header"),
-    *("timeout", "max_body", "max_concurrency", "host_header", "health_path", "host", "port", "workers"),
+    *("upstream", "public_url", "store", "secret_keys", "rpc_url", "realm", "trusted_proxies", "protocols"),
+    *("credential_header", "host_header", "health_path", "timeout", "max_body", "max_concurrency"),
+    *("host", "port", "workers"),
 )
 """Settings that have a variable, as they are called there."""
 
@@ -44,6 +46,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     outcome the upstream did not tell. None: nobody is asked."""
     realm: str | None = None
     """MPP's protection space. None: the authority of the public URL."""
+    protocols: tuple[str, ...] = tuple(Protocol)
+    """What is added to an upstream's own challenge, and taken beside its own version: `x402-v1`, `x402-v2`, `mpp`."""
     credential_header: str | None = None
     """`Payment-Authorization` where the upstream uses `Authorization` itself."""
     host_header: str | None = None
@@ -108,6 +112,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 raise ConfigError(f"secret_keys: each has at least {MIN_KEY_BYTES} bytes")
         if self.secret_keys is not None and not self.secret_keys:
             raise ConfigError("secret_keys: give at least one")
+        try:
+            for protocol in self.protocols:
+                Protocol(protocol)
+        except ValueError as error:
+            raise ConfigError(f"protocols: {error}") from None
         if self.workers < 1 or not 0 <= self.port < 65536:
             raise ConfigError("workers: at least 1; port: 0 to 65535")
         if self.workers > 1 and self.store.startswith("memory"):

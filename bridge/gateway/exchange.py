@@ -16,10 +16,11 @@ from bridge.gateway.demands import Asked
 from bridge.gateway.forward import Answer, ClientGone, TooLarge, Unanswered, Unreached
 from bridge.responses import ChallengeContext, Headers, Responder, Response
 from bridge.settlers.base import BeforeBroadcast, Fate, Found, settlement_of
+from bridge.settlers.facilitator_answers import is_certain_refusal, leaves_open
 from bridge.stores.base import Record
 from translators.errors import OutcomeUnknown, PaymentError, SettlementFailed, Unavailable
 from translators.payment import Offer, Payment, Protocol, Resource, Settlement
-from translators.upstream import Terms, read_outcome, to_credential_header
+from translators.upstream import Outcome, Terms, read_outcome, to_credential_header
 
 __all__ = ["Exchange", "Refusal", "reason_of"]
 
@@ -68,6 +69,8 @@ class Exchange:
         """The upstream's answer to the payment, until it is sent on or replaced."""
         self.asked: Asked | None = None
         """The upstream's 402, where it answered the payment with one that can be read."""
+        self.shows_answer = False
+        """Whether the client gets the answer though its payment was not settled: a 404, a 500, a redirect."""
         self.refusal: Refusal | None = None
         self._unconfirmed = False
         """The upstream served the payment, and neither it nor the chain says that the money moved."""
@@ -102,7 +105,7 @@ class Exchange:
     ) -> Response:
         """Remember why; the answer is made when the upstream has said what it asks."""
         self.refusal = Refusal(error, protocol, unsettled)
-        if self.answer is not None and not isinstance(error, Unavailable) and self.asked is None:
+        if self.answer is not None and self.shows_answer:
             return Response(self.answer.status, [], b"")
         status = error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status
         return Response(status, [], b"")
@@ -138,46 +141,67 @@ class Exchange:
             raise Unavailable("the upstream cannot be reached; nothing was sent to it", retry_after=1) from None
         except (Unanswered, TooLarge, ClientGone):
             # TooLarge and ClientGone: the upstream had the payment, and may settle before it reads the body.
-            raise OutcomeUnknown(
-                "the upstream did not answer after the payment was passed on; send the same credential again"
-            ) from None
-        return await self._judge(answer, payment, offer)
+            return await self._ask_chain(payment, "the upstream did not answer after the payment was passed on")
+        return await self._judge(answer, payment)
 
     async def hand_over(self, payment: Payment, offer: Offer) -> Answer:
         """Send the request with the payment in the upstream's words."""
         return await self._pass_on(None if self.terms is None else to_credential_header(payment, self.terms[offer]))
 
-    async def _judge(self, answer: Answer, payment: Payment, offer: Offer) -> Settlement:
+    async def _judge(self, answer: Answer, payment: Payment) -> Settlement:
         outcome = read_outcome(answer.headers)
         if outcome is not None and outcome.success:
             self.answer = answer
-            return settlement_of(payment, outcome.transaction[:_MAX_TRANSACTION], self._clock())
+            return self._settled(payment, outcome.transaction)
         if answer.status == 402:
             self.answer = answer
-            read = await self._read(answer)
-            self.asked = read if isinstance(read, Asked) else None
-            said = outcome.reason if outcome is not None else None
-            reason = reason_of(said or (self.asked.demand.reason if self.asked is not None else None))
-            raise SettlementFailed(f"the upstream refused the payment: {reason}", reason=reason)
+            return await self._judge_402(answer, outcome, payment)
         if answer.status in _FROM_BETWEEN:
             await answer.close()
-            raise OutcomeUnknown(
-                f"the upstream answered {answer.status} after the payment was passed on; send the same credential again"
-            )
+            return await self._ask_chain(payment, f"the upstream answered {answer.status}")
         self.answer = answer
+        if answer.status >= 500:
+            # Its code may have failed before the settlement, after it, or in it: the client gets to see what it says.
+            self.shows_answer = True
+            return await self._ask_chain(payment, f"the upstream answered {answer.status}")
         if outcome is not None or not 200 <= answer.status < 300:
+            self.shows_answer = True
             raise SettlementFailed(f"the upstream answered {answer.status} and settled nothing", reason=_HANDLER_FAILED)
-        transaction = await self._transaction(payment)
-        self._unconfirmed = not transaction
-        return settlement_of(payment, transaction, self._clock())
-
-    async def _transaction(self, payment: Payment) -> str:
-        """The transaction of a payment that an upstream served without a receipt, if the chain knows it already."""
         found = await self._chain.find_payment(payment)
-        return found.transaction or "" if found is not None and found.fate is Fate.PAID else ""
+        transaction = found.transaction if found is not None and found.fate is Fate.PAID else None
+        self._unconfirmed = transaction is None
+        return self._settled(payment, transaction or "")
+
+    async def _judge_402(self, answer: Answer, outcome: Outcome | None, payment: Payment) -> Settlement:
+        """A refusal, if nothing can have moved. Servers say 402 as well when they lost sight of a settlement."""
+        read = await self._read(answer)
+        self.asked = read if isinstance(read, Asked) else None
+        challenged = (self.asked.demand.reason if self.asked is not None else None) or ""
+        if outcome is not None:
+            said = outcome.reason or ""
+            refused = is_certain_refusal(said) and not outcome.transaction
+        else:
+            # Refused before it was settled, as a server says that has not settled anything yet.
+            said = challenged
+            refused = not leaves_open(said)
+        reason = reason_of(said)
+        if refused:
+            raise SettlementFailed(f"the upstream refused the payment: {reason}", reason=reason)
+        return await self._ask_chain(payment, f"the upstream refused the payment: {reason}")
+
+    async def _ask_chain(self, payment: Payment, what: str) -> Settlement:
+        """What the chain says of a payment of which the upstream leaves open what became of it.
+
+        Raises `OutcomeUnknown` where nobody can tell, and `SettlementFailed` where nothing moved and nothing will.
+        """
+        unknown = OutcomeUnknown(f"{what}; money may have moved, so send the same credential again, and no other")
+        return self._settled(payment, await self._chain.prove(payment, unknown))
+
+    def _settled(self, payment: Payment, transaction: str) -> Settlement:
+        return settlement_of(payment, transaction[:_MAX_TRANSACTION], self._clock())
 
 
-def reason_of(said: str | None) -> str:
+def reason_of(said: str) -> str:
     """An upstream's word for a refusal, if it is a word; else one of ours."""
     if said and len(said) <= 80 and said.replace("_", "a").isalnum() and said.isascii():
         return said

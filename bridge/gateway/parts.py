@@ -28,6 +28,7 @@ from bridge.stores import store_from_url
 from bridge.stores.base import Store
 from bridge.verifier import Verified, Verifier
 from translators.binding import MIN_KEY_BYTES
+from translators.payment import Protocol
 
 __all__ = ["Parts"]
 
@@ -42,6 +43,7 @@ class Parts:
         self.trusted = TrustedProxies(config.trusted_proxies)
         self.public = config.public_url.rstrip("/") if config.public_url else None
         self.keys = _keys(config)
+        self.adds = frozenset(Protocol(protocol) for protocol in config.protocols)
         self.events = Events(sinks)
         self.learned = Learned()
         self.chain = Chain(config.rpc_url)
@@ -51,6 +53,7 @@ class Parts:
             clock=clock,
             challenge_seconds=config.challenge_seconds,
             credential_header=config.credential_header,
+            adds=self.adds,
         )
         self.responder = Responder(keys=self.keys, clock=clock, challenge_seconds=config.challenge_seconds)
         try:

@@ -27,7 +27,7 @@ from bridge.gateway.upstreams import Upstream
 from bridge.randomness import fresh_id
 from bridge.request import PaidRequest
 from bridge.responses import failed_receipt, plain_refusal
-from bridge.routes import PaidRoute, SettlePolicy
+from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
 from bridge.verifier import Verified
 from translators import mpp
 from translators.binding import check_challenge_id
@@ -313,7 +313,9 @@ class Visit:
         )
         gate = parts.gate_for(exchange, verified)
         offers = (verified.offer,) if verified is not None else tuple(terms_of or ())
-        route = PaidRoute(name=self._route, offers=offers, settle=SettlePolicy.FIRST)
+        # Its own version is the upstream's to take or not.
+        takes = ALL_PROTOCOLS if verified is not None else parts.adds | {upstream_protocol}
+        route = PaidRoute(self._route, offers, SettlePolicy.FIRST, takes)
         match await gate.admit(route, self.request):
             case Replayed() as replayed:
                 await send_response(self._send, replayed.response, self.request.method)
@@ -350,12 +352,14 @@ class Visit:
     async def _refused(self, exchange: Exchange, asked: Asked | None) -> None:
         refusal, answer = exchange.refusal, exchange.answer
         assert refusal is not None
-        if isinstance(refusal.error, Unavailable):
+        if answer is not None and exchange.shows_answer:
+            await relay(answer, self._send, self.request.receive)
+        elif isinstance(refusal.error, Unavailable):
             if answer is not None:
                 await answer.close()
             await send_response(self._send, plain_refusal(refusal.error, refusal.protocol), self.request.method)
         elif answer is not None and exchange.asked is None:
-            # It settled nothing and says something else: a 404, a 500, a redirect.
+            # A 402 that nobody here can read: of another kind, or for its own clients.
             await relay(answer, self._send, self.request.receive)
         elif exchange.is_native and answer is None:
             # Used before, as far as we know: what that means to its own clients is the upstream's to say.

@@ -24,7 +24,17 @@ from translators.errors import (
 )
 from translators.networks import caip2, chain_id_from_network
 
-__all__ = ["Doubtful", "Failed", "Kind", "Pending", "read_settlement", "read_supported", "read_verdict"]
+__all__ = [
+    "Doubtful",
+    "Failed",
+    "Kind",
+    "Pending",
+    "is_certain_refusal",
+    "leaves_open",
+    "read_settlement",
+    "read_supported",
+    "read_verdict",
+]
 
 T = TypeVar("T")
 
@@ -178,6 +188,25 @@ def read_settlement(status: int, body: bytes, network: str) -> str:
     raise error
 
 
+def is_certain_refusal(said: str) -> bool:
+    """Whether somebody who says this of a settlement certainly sent nothing; not so of a nonce that is used."""
+    return _is_refusal(word := _word(said)) and not _is_used(word)
+
+
+def leaves_open(said: str) -> bool:
+    """Whether these words of a refusal leave open what became of the payment: money may have moved, or may yet."""
+    word = _word(said)
+    return _is_undecided(word) or _is_used(word)
+
+
+def _word(said: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", said.lower()).strip("_")
+
+
+def _is_used(reason: str) -> bool:
+    return re.search(r"nonce.*used|already_used|authorization_used|replay", reason) is not None
+
+
 def _read(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T | None:
     try:
         return json_decode(body, decoder, "the facilitator's answer")
@@ -224,7 +253,7 @@ def _is_on(told: Any, network: str) -> bool:
 
 def _refusal(reason: str, otherwise: type[PaymentError]) -> PaymentError:
     """The payment's error for a facilitator's reason."""
-    if re.search(r"nonce.*used|already_used|authorization_used|replay", reason):
+    if _is_used(reason):
         return AlreadyUsed("the authorization is used or canceled")
     if re.search(r"insufficient_(funds|balance)", reason):
         return InsufficientFunds("the authorization is for more than the payer has")
