@@ -90,6 +90,7 @@ class Attempt:
         self.unsettleable: PaymentError | None = None
         """Why the payment cannot be settled any more; it goes on only because the journal knows it already."""
         self._presented_id: str | None = None
+        self._known: dict[str, Any] | None = None
 
     @property
     def presented_id(self) -> str:
@@ -100,7 +101,17 @@ class Attempt:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say what happened, with everything that is known of this payment."""
-        known: dict[str, Any] = {"route": self.route.name, "correlation_id": self.presented_id}
+        if self._known is None:
+            self._known = self._fields()
+        self.means.events.emit(event, **{**self._known, "duration_ms": self.elapsed_ms(), **fields})
+
+    def _fields(self) -> dict[str, Any]:
+        """What every event of this request says."""
+        known: dict[str, Any] = {
+            "route": self.route.name,
+            "correlation_id": self.presented_id,
+            "user_agent": self.request.header(b"user-agent"),
+        }
         if self.verified is not None:
             payment = self.verified.payment
             known |= {
@@ -113,9 +124,7 @@ class Attempt:
             if payment.foreign is not None:
                 known |= {"payer": payment.authorization.payer or None, "scheme": payment.foreign.scheme}
                 known["x402_only"] = True
-        known["user_agent"] = self.request.header(b"user-agent")
-        known["duration_ms"] = self.elapsed_ms()
-        self.means.events.emit(event, **(known | fields))
+        return known
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request came."""
@@ -172,6 +181,7 @@ class Attempt:
         verified = await verifier.check(presented, self.offers, self.request, self.resource, self.realm, self.bound_to)
         self.verified = verified
         self._presented_id = _correlation_id(verified.payment)
+        self._known = None
         verifying.note(
             x402_mpp__correlation_id=self.presented_id,
             x402_mpp__payer=verified.payment.authorization.payer,

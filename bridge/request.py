@@ -18,7 +18,7 @@ Message = MutableMapping[str, Any]
 class PaidRequest:
     """An HTTP request as ASGI hands it over, with a body that can be read and still be received by the application."""
 
-    __slots__ = ("_body", "_receive", "_replayed", "headers", "method", "origin", "path", "scope")
+    __slots__ = ("_body", "_first", "_receive", "_replayed", "headers", "method", "origin", "path", "scope")
 
     def __init__(self, scope: Scope, receive: Callable[[], Awaitable[Message]], public_url: str | None) -> None:
         self.scope = scope
@@ -31,6 +31,7 @@ class PaidRequest:
         """Scheme and authority (and a prefix, where one is configured) that clients reach this server under."""
         self._receive = receive
         self._body: bytes | None = None
+        self._first: dict[bytes, bytes] | None = None
         self._replayed = False
 
     @property
@@ -45,10 +46,11 @@ class PaidRequest:
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (`name` in lower case), or None."""
-        for key, value in self.headers:
-            if key.lower() == name:
-                return value.decode("latin-1")
-        return None
+        if self._first is None:
+            # Asked for several of them, so gone through once; backwards, so that the first of a name stays.
+            self._first = {key.lower(): value for key, value in reversed(tuple(self.headers))}
+        value = self._first.get(name)
+        return None if value is None else value.decode("latin-1")
 
     def _own_origin(self) -> str:
         """Where no public URL is configured: the `Host` header if it is loopback, else the address of the socket.
