@@ -2,6 +2,7 @@
 
 Amounts are integers in atomic units, times are Unix seconds, addresses and nonces are `0x` and lower-case hexadecimal,
 networks are EIP-155 chain ids. Each type exists only after the step that earns it (see `docs/how-a-payment-flows.md`).
+None of them can hold itself, so the garbage collector need not look at the thousands that wait in a store (`gc=False`).
 """
 
 from enum import StrEnum
@@ -51,7 +52,7 @@ class Resource(msgspec.Struct, frozen=True):
     mime_type: str = ""
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """One way to pay for a route: exactly `amount` atomic units of `asset` to `recipient`."""
 
     asset: Asset
@@ -68,7 +69,7 @@ class Offer(msgspec.Struct, frozen=True):
         return self.foreign.network if self.foreign is not None else f"eip155:{self.asset.chain_id}"
 
 
-class Authorization(msgspec.Struct, frozen=True):
+class Authorization(msgspec.Struct, frozen=True, gc=False):
     """A signed EIP-3009 `TransferWithAuthorization`: the one thing that all three protocols carry."""
 
     payer: str
@@ -103,7 +104,7 @@ class ForeignProof(msgspec.Struct, frozen=True):
         return f"ForeignProof(identity={self.identity!r})"
 
 
-class ChallengeBinding(msgspec.Struct, frozen=True, tag=True):
+class ChallengeBinding(msgspec.Struct, frozen=True, tag=True, gc=False):
     """MPP: the nonce is the hash of a challenge that this server issued, so the signature covers the challenge."""
 
     challenge_id: str
@@ -112,7 +113,7 @@ class ChallengeBinding(msgspec.Struct, frozen=True, tag=True):
     correlation_id: str | None = None
 
 
-class ResourceBinding(msgspec.Struct, frozen=True, tag=True):
+class ResourceBinding(msgspec.Struct, frozen=True, tag=True, gc=False):
     """x402: the payer chose the nonce; terms and resource are an unsigned echo (absent in v1)."""
 
     resource_url: str | None = None
@@ -126,7 +127,7 @@ class ResourceBinding(msgspec.Struct, frozen=True, tag=True):
 Binding = ChallengeBinding | ResourceBinding
 
 
-class Payment(msgspec.Struct, frozen=True):
+class Payment(msgspec.Struct, frozen=True, gc=False):
     """What a client gave: an authorization on a chain and token, the protocol it came in, and what it is bound to.
 
     Where the proof is `foreign`, `authorization` holds what can be read of it and no signature, `chain_id` is 0 off
@@ -164,7 +165,7 @@ def is_foreign(payment_id: str) -> bool:
     return not payment_id.partition("/")[2].startswith("0x")
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """Money that moved: `amount` of `asset` from `payer` to `recipient`, in `transaction`."""
 
     payment_id: str

@@ -146,8 +146,11 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
 
     def _find(self, scope: Any) -> PaidRoute | None:
         handler, path = id(scope["route_handler"]), scope.get("path_template")
-        keys = ((handler, method, place) for method in (scope["method"], "*") for place in (path, None))
-        return next((self._routes[key] for key in keys if key in self._routes), None)
+        for method in (scope["method"], "*"):
+            for place in (path, None):
+                if (route := self._routes.get((handler, method, place))) is not None:
+                    return route
+        return None
 
 
 def _is_priced(handler: BaseRouteHandler) -> bool:

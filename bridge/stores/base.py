@@ -14,7 +14,7 @@ from translators.payment import Protocol
 __all__ = ["Claim", "ClaimLost", "Record", "Store", "StoredResponse"]
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One payment's row in the journal. Times are Unix seconds, amounts atomic units."""
 
     id: str
@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class StoredResponse(msgspec.Struct, frozen=True):
+class StoredResponse(msgspec.Struct, frozen=True, gc=False):
     """An answer that was paid for, kept so that the same request gets it again."""
 
     status: int
@@ -56,7 +56,7 @@ class StoredResponse(msgspec.Struct, frozen=True):
     """From this Unix second on it is gone."""
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """The answer to `Store.claim`: `won` says whether the caller owns `record`, which is the row now in force."""
 
     won: bool
