@@ -128,6 +128,7 @@ class Admitted:
         self._desk = desk
         self._keeping = keeping
         self.capture = Capture(keeping.limit if keeping is not None else 0)
+        self.verified = verified
         self.payment = verified.payment
         self.offer = verified.offer
         self._record = record
@@ -140,6 +141,8 @@ class Admitted:
         self._writing = asyncio.Lock()
         """One change of the row after the other, so that `_record` is always the last."""
         self._concluded = False
+        self.notice: tuple[tuple[bytes, bytes], ...] = ()
+        """Headers of the answer, whatever it says: that the payer's protocol will end here."""
 
     async def settle_or_refuse(self) -> Refused | None:
         """Settle, once; None when the money has moved, else the answer for the client.

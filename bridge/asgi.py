@@ -300,7 +300,7 @@ class Delivery:
             receipt = self._admitted.receipt(status)
             await self._admitted.release(status)
             headers = merge_receipt(message.get("headers", ()), receipt) if receipt else message.get("headers", ())
-            await self._send({**message, "headers": headers})
+            await self._send({**message, "headers": [*headers, *self._admitted.notice]})
             return
         refused = await self._admitted.settle_or_refuse()
         if refused is not None:
@@ -309,6 +309,7 @@ class Delivery:
             raise _Stopped("the answer was replaced: payment was refused")
         self._status = status
         headers = merge_receipt(message.get("headers", ()), self._admitted.receipt(status))
+        headers += self._admitted.notice
         self._admitted.capture.start(status, headers)
         await self._send({**message, "headers": headers})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +13,8 @@ from bridge.admitted import Admitted, Desk, Keeping, Refused
 from bridge.credentials import PresentedCredential
 from bridge.events import Events
 from bridge.idempotency import IdempotencyKeys
+from bridge.levers.board import LeverBoard
+from bridge.levers.shadow import Shadow
 from bridge.randomness import fresh_id, fresh_owner
 from bridge.reconciler import Reconciler, Verdict
 from bridge.replays import bearer_proof, idempotency_key, request_fingerprint
@@ -27,9 +30,11 @@ from translators.errors import (
     IdempotencyConflict,
     OutcomeUnknown,
     PaymentError,
+    PaymentExpired,
     PaymentRequired,
     Unavailable,
 )
+from translators.levers import ORDER, Doors
 from translators.lifecycle import State
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource
 
@@ -61,6 +66,9 @@ class Means(msgspec.Struct, frozen=True):
     wait_seconds: float
     replay_seconds: float
     replay_bytes: int
+    board: LeverBoard | None = None
+    """None: no lever was ever touched, and every protocol of a route is on."""
+    shadow: Shadow | None = None
 
 
 async def digest_for(request: PaidRequest, body_limit: int) -> str | None:
@@ -81,6 +89,9 @@ class Attempt:
         self.route = route
         self.request = request
         self.offers = offers
+        board = means.board
+        self.board = board if board is not None and board.touches(route) else None
+        self.doors = self.board.doors(route, request) if self.board is not None else _all_open(route.protocols)
         self.resource: Resource = route.resource(request.url)
         self.realm = means.realm or request.authority
         self.bound_to = f"{request.method} {request.path}"
@@ -138,7 +149,7 @@ class Attempt:
         self.emit(
             "payment.challenged",
             protocol=Protocol.MPP.value if says_mpp else None,
-            offered=sorted(protocol.value for protocol in self.route.protocols),
+            offered=sorted(protocol.value for protocol in self.doors.offered),
             amount=str(self.offers[0].amount),
             asset=self.offers[0].asset.address,
             network=self.offers[0].network,
@@ -158,17 +169,34 @@ class Attempt:
     ) -> Response:
         # A fresh challenge has an id of its own: its payment is another one than the refused.
         correlation_id = self.presented_id if protocol is None else fresh_id()
-        context = ChallengeContext(
+        context = self._context(correlation_id, await digest_for(self.request, self.means.body_limit), protocol)
+        return self.means.desk.responder.refuse(error, context, protocol, unsettled)
+
+    def _context(self, correlation_id: str, digest: str | None, protocol: Protocol | None) -> ChallengeContext:
+        return ChallengeContext(
             self.route,
+            self.doors,
             self.offers,
             self.resource,
             self.realm,
             self.bound_to,
             correlation_id,
-            digest=await digest_for(self.request, self.means.body_limit),
+            digest=digest,
             accept_payment=self.request.header(b"accept-payment"),
+            notice=self.notice(protocol),
+            migration=self.board.levers.migration if self.board is not None else None,
         )
-        return self.means.desk.responder.refuse(error, context, protocol, unsettled)
+
+    def notice(self, protocol: Protocol | None) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers of every answer in a protocol that will end here.
+
+        An answer is in the protocol of its request's credential; without one, in the only protocol that it offers.
+        """
+        if self.board is None:
+            return ()
+        if protocol is None and len(self.doors.offered) == 1:
+            (protocol,) = self.doors.offered
+        return self.board.notice(self.route, protocol) if protocol is not None else ()
 
     async def verify(self, presented: PresentedCredential) -> None:
         """Check the credential, first without and then with the chain; raises a `PaymentError`."""
@@ -178,7 +206,16 @@ class Attempt:
 
     async def _verify(self, presented: PresentedCredential, verifying: Step) -> None:
         verifier = self.means.verifier
-        verified = await verifier.check(presented, self.offers, self.request, self.resource, self.realm, self.bound_to)
+        is_shut = presented.protocol in self.doors.shut
+        try:
+            verified = await verifier.check(
+                presented, self.offers, self.request, self.resource, self.realm, self.bound_to
+            )
+        except PaymentError as error:
+            if not is_shut or isinstance(error, Unavailable):
+                raise
+            # What is wrong with it is of no use to a client that has to change its protocol.
+            raise self._refusal(presented.protocol) from None
         self.verified = verified
         self._presented_id = _correlation_id(verified.payment)
         self._known = None
@@ -189,6 +226,7 @@ class Attempt:
             x402_mpp__asset=verified.payment.asset,
             x402_mpp__amount=str(verified.payment.authorization.value),
         )
+        await self._check_door(verified)
         try:
             await verifier.verify(verified, self.resource)
         except PaymentError as error:
@@ -200,6 +238,45 @@ class Attempt:
                 # Nobody has judged this proof, and it is not the one that was judged when the payment was claimed.
                 raise
             self.unsettleable = error
+
+    def _refusal(self, protocol: Protocol) -> PaymentError:
+        assert self.board is not None
+        return self.board.refusal(self.route, protocol, self.doors)
+
+    async def _check_door(self, verified: Verified) -> None:
+        """Raise for a payment in a protocol that is shut to its client: unless the protocol was open when he was asked.
+
+        Or he has paid already: nobody loses money because a lever was moved.
+        """
+        payment = verified.payment
+        if payment.protocol not in self.doors.shut or self._was_asked_in_time(verified):
+            return
+        record = await self.means.desk.store.get(payment.id)
+        if record is None or record.state is State.RELEASED:
+            key = idempotency_key(self.request, payment)
+            if key is None or not await self.means.keys.is_paid(key):
+                raise self._refusal(payment.protocol)
+
+    def _was_asked_in_time(self, verified: Verified) -> bool:
+        """Whether the payment may answer a 402 from before its protocol was shut.
+
+        An MPP payment answers a challenge of ours, and while the protocol is shut none is issued. An x402 payment does
+        not say which 402 it answers, so that it has as long after the change as the 402 gave it.
+        """
+        if isinstance(verified.payment.binding, ChallengeBinding):
+            return not isinstance(verified.refused, PaymentExpired)
+        assert self.board is not None
+        since = self.board.shut_since(self.route, verified.payment.protocol)
+        return since is not None and self.means.desk.clock() < since + verified.offer.max_timeout_seconds
+
+    def _cast_shadow(self, verified: Verified) -> None:
+        """Try MPP out on this payment, where the owner wants to know before he offers it."""
+        shadow = self.means.shadow
+        if self.board is None or shadow is None or verified.payment.protocol is Protocol.MPP:
+            return
+        if self.board.has_shadow(self.route):
+            context = self._context(fresh_id(), None, None)
+            shadow.begin(verified.payment, verified.offer, context, self.emit)
 
     async def take(self, presented: PresentedCredential) -> "Refused | Replayed | Admitted":
         """Claim the payment, and settle it where the route settles first; or find what came of it before."""
@@ -240,6 +317,8 @@ class Attempt:
 
     async def _admit(self, admitted: Admitted) -> "Refused | Admitted":
         self.emit("payment.verified")
+        self._cast_shadow(admitted.verified)
+        admitted.notice = self.notice(admitted.payment.protocol)
         if self.route.settle is SettlePolicy.FIRST:
             # A settlement may take longer than a lease, and a second worker would do the route's work again.
             holding = admitted.hold()
@@ -370,6 +449,11 @@ class Attempt:
             created_at=now,
             updated_at=now,
         )
+
+
+@lru_cache(maxsize=64)
+def _all_open(protocols: frozenset[Protocol]) -> Doors:
+    return Doors(tuple(protocol for protocol in ORDER if protocol in protocols))
 
 
 def _correlation_id(payment: Payment) -> str:

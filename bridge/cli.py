@@ -44,7 +44,13 @@ def _pay() -> click.Command:
     return pay
 
 
-_LAZY = {"check": _check, "gateway": _gateway, "pay": _pay, "payments": _payments}
+def _levers() -> click.Command:
+    from bridge.commands import levers
+
+    return levers()
+
+
+_LAZY = {"check": _check, "gateway": _gateway, "levers": _levers, "pay": _pay, "payments": _payments}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

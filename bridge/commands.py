@@ -5,13 +5,42 @@ from contextlib import asynccontextmanager
 
 import click
 
+from bridge.levers.commands import levers_group
+from bridge.levers.sources import LeverSource, source_from_spec
 from bridge.payments import open_store, payments_group
 from bridge.reconciler import Finder
 from bridge.settlers.chain_reader import ChainReader
 from bridge.stores import store_from_url
 from bridge.stores.base import Store
+from translators.levers import check_levers
 
-__all__ = ["payments"]
+__all__ = ["levers", "payments"]
+
+
+def levers() -> click.Group:
+    """`x402-mpp levers`."""
+    chosen: dict[str, str | None] = {}
+
+    def source() -> LeverSource:
+        at = chosen["at"]
+        if at is None:
+            raise click.UsageError("say where the levers are, with --at before the command")
+        try:
+            return source_from_spec(at)
+        except (ValueError, ImportError) as error:
+            raise click.UsageError(str(error)) from None
+
+    group = levers_group(source, check_levers)
+    group.params = [
+        click.Option(
+            ["--at"],
+            envvar="X402_MPP_LEVERS",
+            metavar="FILE|URL",
+            help="Where they are: a .toml file, sqlite:PATH, postgresql://... or redis://...",
+        )
+    ]
+    group.callback = lambda at: chosen.update(at=at)
+    return group
 
 
 def payments() -> click.Group:

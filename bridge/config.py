@@ -14,6 +14,9 @@ from bridge.admitted import Desk
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
+from bridge.levers.board import LeverBoard
+from bridge.levers.shadow import Shadow
+from bridge.levers.sources import source_from_spec
 from bridge.metrics import Metrics, MetricsMissing
 from bridge.pricing import Paid, PriceDefaults, check_recipient_and_network, compile_route, stand_in
 from bridge.proofs import Proofs
@@ -28,6 +31,7 @@ from bridge.tracing import NO_TRACING, OpenTelemetry, Tracing, TracingMissing
 from bridge.verifier import Verifier
 from translators.binding import MIN_KEY_BYTES
 from translators.checks import MIN_VALIDITY_SECONDS
+from translators.levers import Levers
 from translators.payment import Asset, Offer, Protocol
 
 __all__ = ["ENV_PREFIX", "ConfigError", "PaymentConfig", "check_public_url", "split_list"]
@@ -81,6 +85,13 @@ class PaymentConfig:
 
     protocols: Iterable[Protocol | str] = field(default_factory=lambda: ALL_PROTOCOLS)
     """The wire protocols that are offered: `x402-v1`, `x402-v2`, `mpp`."""
+
+    levers: Levers | str | None = None
+    """The stage of each protocol on each route: a TOML file's path or a store's URL, both of which may change while the
+    server runs, or `Levers`, which stay. None: every protocol of a route is on."""
+
+    levers_seconds: float = 1.0
+    """How often it is looked whether somebody moved a lever, in seconds."""
 
     max_timeout_seconds: int = 300
     """x402's `maxTimeoutSeconds`: how long a payer's authorization should live, in seconds."""
@@ -147,7 +158,7 @@ class PaymentConfig:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> "PaymentConfig":
         """Settings from `X402_MPP_RECIPIENT`, `_NETWORK`, `_SETTLER`, `_RPC_URL`, `_PRIVATE_KEY`, `_STORE`,
-        `_SECRET_KEYS`, `_PUBLIC_URL`, `_REALM` and `_SETTLE`; `settings` win over them.
+        `_SECRET_KEYS`, `_PUBLIC_URL`, `_REALM`, `_SETTLE` and `_LEVERS`; `settings` win over them.
 
         With `_SETTLER=chain` (the default when `_RPC_URL` is set) payments are settled by `_PRIVATE_KEY` on `_RPC_URL`.
         Raises `ConfigError` for what is missing.
@@ -158,7 +169,7 @@ class PaymentConfig:
             for key, value in source.items()
             if key.startswith(ENV_PREFIX) and value
         }
-        for name in ("recipient", "network", "store", "public_url", "realm", "settle"):
+        for name in ("recipient", "network", "store", "public_url", "realm", "settle", "levers"):
             if name in env:
                 settings.setdefault(name, env[name])
         if "secret_keys" in env:
@@ -205,8 +216,9 @@ class PaymentConfig:
         for name in ("wait_seconds", "replay_seconds", "replay_bytes"):
             if not 0 <= getattr(self, name) < _YEAR:
                 raise ConfigError(f"{name}: give 0 or more, and less than {_YEAR}")
-        if not 0 < self.reconcile_seconds < _YEAR:
-            raise ConfigError("reconcile_seconds: give more than 0, and less than a year")
+        for name in ("reconcile_seconds", "levers_seconds"):
+            if not 0 < getattr(self, name) < _YEAR:
+                raise ConfigError(f"{name}: give more than 0, and less than a year")
         for name in ("health_path", "metrics_path"):
             path = getattr(self, name)
             if path is not None and (path[:1] != "/" or path[-1:] == "/"):
@@ -259,19 +271,21 @@ class PaymentConfig:
         try:
             settler = settler_from_spec(self.settler) if isinstance(self.settler, str) else self.settler
             store = store_from_url(self.store) if isinstance(self.store, str) else self.store
+            board = self._board(keys[0])
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        responder = Responder(
+            keys=keys,
+            clock=self.clock,
+            challenge_seconds=self.challenge_seconds,
+            credential_header=self.credential_header,
+            both_receipts=self.both_receipts,
+            payment_identifier=self.payment_identifier,
+        )
         desk = Desk(
             store=store,
             settler=settler,
-            responder=Responder(
-                keys=keys,
-                clock=self.clock,
-                challenge_seconds=self.challenge_seconds,
-                credential_header=self.credential_header,
-                both_receipts=self.both_receipts,
-                payment_identifier=self.payment_identifier,
-            ),
+            responder=responder,
             clock=self.clock,
             lease_seconds=self.lease_seconds,
             tracing=self._tracing(),
@@ -300,6 +314,22 @@ class PaymentConfig:
             wait_seconds=self.wait_seconds,
             replay_seconds=self.replay_seconds,
             replay_bytes=self.replay_bytes,
+            board=board,
+            shadow=Shadow(responder, keys=keys, clock=self.clock, clock_skew=self.clock_skew),
+        )
+
+    def _board(self, key: bytes) -> LeverBoard | None:
+        """The levers; the routes that are priced by the time that the gate starts are known to them."""
+        source = source_from_spec(self.levers) if isinstance(self.levers, str) else None
+        levers = self.levers if isinstance(self.levers, Levers) else None
+        return LeverBoard(
+            routes=self.routes,
+            events=self.events,
+            clock=self.clock,
+            key=key,
+            seconds=self.levers_seconds,
+            source=source,
+            levers=levers,
         )
 
     def offers_to_check(self) -> list[Offer]:

@@ -22,8 +22,13 @@ EVENTS: dict[str, str] = {
     "payment.passed": "a gateway passed on an x402 payment that it cannot judge; its upstream answered with `status`",
     "payment.undelivered": "a settled payment's answer failed with `status`, or broke off; the same credential gets it",
     "payment.unknown": "a settlement's outcome is not known; the claim stays",
+    "lever.changed": "a protocol got to another stage on a route: `before`, `after`, `at`",
+    "shadow.compared": "MPP would have taken a payment as x402 did",
+    "shadow.disagreed": "MPP would not have: `where` they part, and the `problem`",
 }
 """Every event, and what it says."""
+
+_WARNED = ("payment.unknown", "payment.undelivered", "shadow.disagreed")
 
 Sink = Callable[[str, dict[str, Any]], None]
 """Called with an event's name and fields, on the event loop: it must return at once. What it raises goes no further."""
@@ -39,7 +44,7 @@ class Events:
     def emit(self, event: str, **fields: Any) -> None:
         """Say that `event` happened. Fields that are None are left out."""
         known = {name: value for name, value in fields.items() if value is not None}
-        log = self._log.warning if event in ("payment.unknown", "payment.undelivered") else self._log.info
+        log = self._log.warning if event in _WARNED else self._log.info
         log(event, **known)
         for sink in self._sinks:
             try:

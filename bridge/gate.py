@@ -19,6 +19,8 @@ from bridge.attempt import Attempt, Means, Replayed
 from bridge.credentials import UnreadableCredential, read_credential
 from bridge.events import Events
 from bridge.idempotency import IdempotencyKeys
+from bridge.levers.board import LeverBoard
+from bridge.levers.shadow import Shadow
 from bridge.reconciler import Reconciler
 from bridge.request import PaidRequest
 from bridge.routes import PaidRoute
@@ -57,6 +59,8 @@ class Gate:
         wait_seconds: float,
         replay_seconds: float,
         replay_bytes: int,
+        board: LeverBoard | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self.verifier = verifier
         self.desk = desk
@@ -64,6 +68,8 @@ class Gate:
         self.replay_seconds = replay_seconds
         self.in_flight = 0
         """How many requests for priced routes are being answered."""
+        self.board = board
+        """The owner's levers, where there are any."""
         self._means = Means(
             verifier=verifier,
             desk=desk,
@@ -77,6 +83,8 @@ class Gate:
             wait_seconds=wait_seconds,
             replay_seconds=replay_seconds,
             replay_bytes=replay_bytes,
+            board=board,
+            shadow=shadow,
         )
         self._upkeep: list[asyncio.Task[None]] = []
 
@@ -95,6 +103,8 @@ class Gate:
 
         From then on, payments that nobody works on are looked into, and rows that nobody needs are forgotten.
         """
+        if self.board is not None:
+            await self.board.start()
         await self.store.start()
         try:
             await self.settler.start(offers)
@@ -102,6 +112,8 @@ class Gate:
             await self.store.close()
             raise
         self._upkeep = [asyncio.ensure_future(self.reconciler.run()), asyncio.ensure_future(self._purge())]
+        if self.board is not None:
+            self._upkeep.append(asyncio.ensure_future(self.board.run()))
 
     async def close(self) -> None:
         """Let settlements in flight finish and be recorded, then close settler and store."""

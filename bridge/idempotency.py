@@ -58,6 +58,17 @@ class IdempotencyKeys:
                     bound = await store.bind_key(key, earlier, now=now, expires_at=expires_at, instead_of=own)
         return own_payment_id
 
+    async def is_paid(self, key: str) -> bool:
+        """Whether `key` stands for a payment that was claimed and not given up. It is not bound by asking."""
+        now = self._clock()
+        # Bound to nobody, long ago, and for a moment: whoever comes may take the key at once.
+        nobody = "nobody nothing 0.0"
+        bound = await self._store.bind_key(key, nobody, now=now, expires_at=now + 1)
+        if bound == nobody:
+            return False
+        record = await self._store.get(bound.rpartition(" ")[0].rpartition(" ")[0])
+        return record is not None and record.state is not State.RELEASED
+
     async def confirm(self, key: str, fingerprint: str, record: Record) -> Record | PaymentError:
         """The claim, if its key still stands for it.
 

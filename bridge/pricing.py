@@ -1,15 +1,17 @@
 """From what an owner writes beside a route to what the route offers, checked when the application starts."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.routes import OffersOf, PaidRoute, SettlePolicy
 from translators.foreign import X402Only, to_foreign_offer
+from translators.levers_toml import parse_lever
 from translators.networks import KNOWN_TOKENS, V1_NETWORKS, chain_id_from_network, default_token
 from translators.payment import Asset, Offer, Protocol
 from translators.price import Price, PriceError, atomic_units, checked_address
+from translators.stages import Lever
 
 __all__ = ["AnyPrice", "Paid", "PriceDefaults", "check_recipient_and_network", "compile_route", "stand_in"]
 
@@ -34,6 +36,8 @@ class Paid:
     protocols: Iterable[Protocol | str] | None = None
     description: str = ""
     mime_type: str = ""
+    levers: Mapping[str, Any] | None = None
+    """Stages by protocol: `{"x402-v1": "off"}`, each as a levers file writes it; that file's own for this route win."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def compile_route(
             protocols=_protocols(paid.protocols, defaults),
             description=paid.description,
             mime_type=paid.mime_type,
+            levers=_levers(paid.levers or {}),
         )
     except ValueError as error:
         raise PriceError(f"{name}: {error}") from None
@@ -109,6 +114,16 @@ def _protocols(protocols: Iterable[Protocol | str] | None, defaults: PriceDefaul
     if not chosen:
         raise PriceError("a priced route needs at least one protocol to be paid in")
     return chosen
+
+
+def _levers(said: Mapping[str, Any]) -> dict[Protocol, Lever]:
+    levers = {}
+    for protocol, value in said.items():
+        try:
+            levers[Protocol(protocol)] = parse_lever(value)
+        except ValueError as error:
+            raise PriceError(f"levers, {protocol}: {error}") from None
+    return levers
 
 
 def _offers_of(name: str, paid: Paid, defaults: PriceDefaults, adapt: Callable[[Any], Any]) -> OffersOf:

@@ -16,7 +16,8 @@ from bridge.routes import PaidRoute
 from translators import mpp, x402
 from translators.accept_payment import rank
 from translators.encoding import b64_encode
-from translators.errors import PaymentError, Unavailable
+from translators.errors import PaymentError, ProtocolRefused, Unavailable
+from translators.levers import Doors
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
 from translators.payment_identifier import ADVERTISED
 from translators.wire import mpp as mpp_wire
@@ -71,6 +72,8 @@ class ChallengeContext(msgspec.Struct, frozen=True):
     """What a challenge depends on besides its route."""
 
     route: PaidRoute
+    doors: Doors
+    """What this client is offered, and in which order."""
     offers: tuple[Offer, ...]
     resource: Resource
     realm: str
@@ -79,6 +82,9 @@ class ChallengeContext(msgspec.Struct, frozen=True):
     correlation_id: str
     digest: str | None = None
     accept_payment: str | None = None
+    notice: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers that the client's protocol is answered with in any case: that it ends, and when."""
+    migration: str | None = None
 
 
 class Responder:
@@ -119,21 +125,27 @@ class Responder:
         in its receipt header as well.
         """
         if isinstance(error, Unavailable):
-            return plain_refusal(error, protocol)
+            plain = plain_refusal(error, protocol)
+            return Response(plain.status, [*plain.headers, *context.notice], plain.body)
         status = _status(error, protocol)
-        said = _said(error, status, unpaid=protocol is None)
-        speaks = context.route.protocols
-        body, x402_headers = _x402_part(said, context.offers, context.resource, speaks, self._payment_identifier)
-        headers: Headers = []
+        said = _said(error, status, unpaid=protocol is None)._replace(levered=_levered(error, context, protocol))
+        speaks = context.doors.offered
+        body, x402_headers, rest = _x402_part(said, context.offers, context.resource, speaks, self._payment_identifier)
+        headers: Headers = list(x402_headers)
         if status == 402 and Protocol.MPP in speaks:
-            # First, and in this case: some parsers look no further.
-            headers += [(b"www-authenticate", value) for value in self._challenges(context)]
-        headers += x402_headers
+            # First unless another is preferred, and in this case: some parsers look no further.
+            place = speaks.index(Protocol.MPP)
+            headers[place:place] = [(b"www-authenticate", value) for value in self.challenges(context)]
+        headers += rest
+        headers += context.notice
+        if isinstance(error, ProtocolRefused) and error.over_in is not None:
+            headers.append((b"retry-after", str(error.over_in).encode()))
         if unsettled is not None:
             headers += failed_receipt(unsettled, error.reason)
         return Response(status, headers, body)
 
-    def _challenges(self, context: ChallengeContext) -> Iterable[bytes]:
+    def challenges(self, context: ChallengeContext) -> Iterable[bytes]:
+        """MPP's challenges as they stand in `WWW-Authenticate`, one an offer."""
         expires = self._clock() + self._challenge_seconds
         carried = tuple(offer for offer in context.offers if offer.foreign is None)
         offers = rank(carried, context.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
@@ -233,6 +245,8 @@ class _Said(NamedTuple):
     detail: str
     reason: str
     unpaid: bool
+    levered: tuple[tuple[str, object], ...] = ()
+    """Members about the owner's levers."""
 
     def problem(self) -> dict[str, object]:
         """An RFC 9457 problem. `error` beside it is x402's machine-readable word for the same."""
@@ -242,6 +256,7 @@ class _Said(NamedTuple):
             "status": self.status,
             "detail": self.detail,
             "error": self.reason,
+            **dict(self.levered),
         }
 
 
@@ -252,6 +267,29 @@ def _said(error: PaymentError, status: int, *, unpaid: bool) -> _Said:
 def problem_of(error: PaymentError, status: int) -> dict[str, object]:
     """An RFC 9457 problem. `error` beside it is x402's machine-readable word for the same."""
     return _said(error, status, unpaid=False).problem()
+
+
+def _levered(
+    error: PaymentError, context: ChallengeContext, protocol: Protocol | None
+) -> tuple[tuple[str, object], ...]:
+    """What a problem says about protocols that are shut, or preferred; nothing where the owner touched no lever."""
+    doors = context.doors
+    if not isinstance(error, ProtocolRefused) and doors.preferred is None and not doors.told:
+        return ()
+    said: dict[str, object] = {}
+    if doors.preferred is not None:
+        said["preferred"] = doors.preferred.value
+    if context.migration is not None and (doors.told or isinstance(error, ProtocolRefused)):
+        said["migration"] = context.migration
+    if isinstance(error, ProtocolRefused):
+        said |= {"stage": error.stage, "use": error.instead}
+    elif doors.told:
+        said["refused"] = tuple(sorted(shut.value for shut in doors.told))
+    # In v1's own words, for its clients read nothing but the body: nothing here can be paid in v1.
+    is_refused_v1 = protocol is Protocol.X402_V1 and isinstance(error, ProtocolRefused)
+    if is_refused_v1 or (protocol is None and Protocol.X402_V1 in doors.told):
+        said |= {"x402Version": 1, "accepts": ()}
+    return tuple(said.items())
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:
@@ -282,20 +320,22 @@ def _x402_part(
     said: _Said,
     offers: tuple[Offer, ...],
     resource: Resource,
-    speaks: frozenset[Protocol],
+    speaks: tuple[Protocol, ...],
     payment_identifier: bool,
-) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
-    """The body, and all headers that no MPP challenge is in: the same every time, so made once."""
+) -> tuple[bytes, tuple[tuple[bytes, bytes], ...], tuple[tuple[bytes, bytes], ...]]:
+    """The body, x402's challenges in the order of `speaks`, and the other headers: always the same, so made once."""
     v1: dict[str, object] = {}
     headers: Headers = []
     if Protocol.X402_V1 in speaks:
         v1_error = UNPAID_V1 if said.unpaid else said.reason
         v1 = msgspec.to_builtins(x402.to_payment_required_v1(offers, resource, v1_error))
     body = _ENCODER.encode(said.problem() | v1)
-    if said.status == 402 and Protocol.X402_V2 in speaks:
-        v2_error = UNPAID_V2 if said.unpaid else said.reason
-        required = x402.to_payment_required_v2(offers, resource, v2_error, ADVERTISED if payment_identifier else None)
-        headers.append((b"payment-required", x402_v2.encode_payment_required(required).encode()))
-    if said.status == 402 and v1:
-        headers.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))
-    return body, (*headers, _PROBLEM, _NO_STORE, _EXPOSE, _length(body))
+    for protocol in speaks if said.status == 402 else ():
+        if protocol is Protocol.X402_V2:
+            v2_error = UNPAID_V2 if said.unpaid else said.reason
+            extensions = ADVERTISED if payment_identifier else None
+            required = x402.to_payment_required_v2(offers, resource, v2_error, extensions)
+            headers.append((b"payment-required", x402_v2.encode_payment_required(required).encode()))
+        elif protocol is Protocol.X402_V1:
+            headers.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))
+    return body, tuple(headers), (_PROBLEM, _NO_STORE, _EXPOSE, _length(body))

@@ -1,16 +1,19 @@
 """A priced route: what it charges, in which protocols, and when the money moves."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from translators.payment import Offer, Protocol, Resource
+from translators.stages import Lever
 
 __all__ = ["ALL_PROTOCOLS", "OffersOf", "PaidRoute", "SettlePolicy"]
 
 ALL_PROTOCOLS = frozenset(Protocol)
+NO_LEVERS: Mapping[Protocol, Lever] = MappingProxyType({})
 
 
 class SettlePolicy(StrEnum):
@@ -34,6 +37,8 @@ class PaidRoute(msgspec.Struct, frozen=True):
     protocols: frozenset[Protocol] = ALL_PROTOCOLS
     description: str = ""
     mime_type: str = ""
+    levers: Mapping[Protocol, Lever] = NO_LEVERS
+    """What the application says beside the price; the owner's levers of this very route come before it."""
 
     def resource(self, url: str) -> Resource:
         """What is paid for, at `url`."""

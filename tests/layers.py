@@ -24,19 +24,22 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "translators/accept_payment",
         "translators/price",
         "translators/payment_identifier",
+        "translators/stages",
     ),
+    ("translators/levers",),
+    ("translators/levers_toml",),
     ("translators/eip3009", "translators/solana", "translators/wire/exact_evm", "translators/wire/foreign"),
     ("translators/wire/x402_v1", "translators/wire/x402_v2", "translators/wire/mpp"),
     ("translators/binding", "translators/checks", "translators/foreign"),
     ("translators/x402", "translators/mpp"),
-    ("translators/asks", "translators/lint/*", "translators/upstream"),
+    ("translators/asks", "translators/lint/*", "translators/upstream", "translators/shadow"),
     ("translators/completion",),
     # bridge: input and output
     ("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
-    ("bridge/replays", "bridge/idempotency", "bridge/metrics"),
+    ("bridge/replays", "bridge/idempotency", "bridge/metrics", "bridge/levers/*"),
     ("bridge/admitted",),
     ("bridge/attempt",),
     ("bridge/gate",),
@@ -52,7 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 PURE_MODULES = {
     *("re", "hashlib", "hmac", "binascii", "json", "math", "enum", "typing", "collections.abc", "datetime"),
-    *("functools", "ipaddress", "urllib.parse", "msgspec", "coincurve", "sha3", "Crypto.Hash", "zlib"),
+    *("functools", "ipaddress", "urllib.parse", "tomllib", "msgspec", "coincurve", "sha3", "Crypto.Hash", "zlib"),
 }
 """All that `translators/` may import besides itself."""
 

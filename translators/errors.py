@@ -6,6 +6,7 @@
      |   +- UnsupportedVersion   an x402 version that does not go with its header
      +- AmbiguousCredentials     several credentials, and no rule says which one is meant
      +- MethodUnsupported        a method, intent, scheme or network that this route does not offer
+     |   +- ProtocolRefused      a protocol that is switched off here, for good or for a while
      +- InvalidChallenge         the MPP challenge is not ours, not for this request, or used
      |   +- AlreadyUsed          this authorization was claimed before, in whatever protocol
      +- IdempotencyConflict      the key was used for another request
@@ -92,6 +93,32 @@ class MethodUnsupported(PaymentError):
     title = "Payment Method Unsupported"
     mpp_status = 400
     x402_reason = "unsupported_scheme"
+
+
+class ProtocolRefused(MethodUnsupported):
+    """The route is not paid in this protocol any more, or not at the moment; nothing was charged.
+
+    `instead` are the protocols to use, the preferred one first; `migration` is a page about it; `stage` says why, and
+    `over_in` after how many seconds a brownout is over.
+    """
+
+    title = "Payment Protocol Refused"
+    x402_reason = "protocol_refused"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        stage: str = "refused",
+        instead: tuple[str, ...] = (),
+        migration: str | None = None,
+        over_in: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.stage = stage
+        self.instead = instead
+        self.migration = migration
+        self.over_in = over_in
 
 
 class InvalidChallenge(PaymentError):

@@ -59,6 +59,7 @@ __all__ = [
     "encoded_request",
     "from_charge_request",
     "from_credential",
+    "from_unbound_credential",
     "issue_challenge",
     "to_challenge",
     "to_charge_request",
@@ -221,6 +222,35 @@ def from_credential(credential: Credential) -> Payment:
     `source` contradicts the challenge (draft-evm-charge-00, section "Authorization Verification", 3 to 5).
     """
     challenge = credential.challenge
+    terms, authorization = _read(credential)
+    if not is_challenge_hash(authorization.nonce, challenge):
+        raise VerificationFailed("the authorization's nonce is not the challenge's hash")
+    return Payment(
+        Protocol.MPP,
+        terms.chain_id,
+        terms.currency,
+        authorization,
+        ChallengeBinding(
+            challenge.id,
+            challenge.realm,
+            terms.external_id,
+            _opaque(challenge.opaque).get(_OPAQUE_NONCE) if challenge.opaque is not None else None,
+        ),
+    )
+
+
+def from_unbound_credential(credential: Credential) -> Payment:
+    """A credential as a payment whose nonce may be anything: the translation of one that came in x402.
+
+    Everything else is checked, and raised, as in `from_credential`. Such a payment proves no challenge.
+    """
+    terms, authorization = _read(credential)
+    return Payment(Protocol.MPP, terms.chain_id, terms.currency, authorization, ResourceBinding())
+
+
+def _read(credential: Credential) -> "tuple[_Terms, Authorization]":
+    """What the challenge asks and the authorization that pays it: everything but the nonce is checked."""
+    challenge = credential.challenge
     if challenge.method != METHOD or challenge.intent != INTENT:
         raise MethodUnsupported("only evm charges are offered")
     payload = _authorization_payload(credential)
@@ -235,21 +265,8 @@ def from_credential(credential: Credential) -> Payment:
         signature=parse_signature(payload.signature),
     )
     _check_terms(terms, authorization)
-    if not is_challenge_hash(authorization.nonce, challenge):
-        raise VerificationFailed("the authorization's nonce is not the challenge's hash")
     _check_source(credential.source, terms.chain_id, authorization.payer)
-    return Payment(
-        Protocol.MPP,
-        terms.chain_id,
-        terms.currency,
-        authorization,
-        ChallengeBinding(
-            challenge.id,
-            challenge.realm,
-            terms.external_id,
-            _opaque(challenge.opaque).get(_OPAQUE_NONCE) if challenge.opaque is not None else None,
-        ),
-    )
+    return terms, authorization
 
 
 def _authorization_payload(credential: Credential) -> AuthorizationPayload:

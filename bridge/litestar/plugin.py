@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from click import Group
+from click import Group, UsageError
 from litestar import Litestar, Request, asgi
 from litestar.config.app import AppConfig
 from litestar.di import Provide
@@ -26,17 +26,20 @@ from bridge.asgi import GateMiddleware, accept_of, payment_of, send_response, se
 from bridge.config import PaymentConfig
 from bridge.gate import Gate
 from bridge.health import live, ready
+from bridge.levers.commands import levers_group
+from bridge.levers.sources import LeverSource
 from bridge.payments import open_store, payments_group
 from bridge.pricing import Paid
 from bridge.request import PaidRequest
 from bridge.routes import PaidRoute, SettlePolicy
 from bridge.settlers.base import Settler
+from translators.levers import Levers
 from translators.payment import Payment, Settlement
 
 __all__ = ["PaymentPlugin"]
 
 _PRICE = "price"
-_OPTIONS = ("settle", "recipient", "network", "asset", "protocols", "mime_type")
+_OPTIONS = ("settle", "recipient", "network", "asset", "protocols", "mime_type", "levers")
 """What a handler may say beside its price; each as in `bridge.pricing.Paid`."""
 _SCHEMA_MODULES = ("litestar.openapi", "litestar._openapi")
 
@@ -97,7 +100,18 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
             finally:
                 await self.gate.settler.close()
 
-        cli.add_command(payments_group(lambda: open_store(self.gate.store), settler))
+        def levers() -> LeverSource:
+            if self.gate.board is None or self.gate.board.source is None:
+                raise UsageError("PaymentConfig.levers names no file and no database that could be changed")
+            return self.gate.board.source
+
+        def check(changed: Levers) -> None:
+            if self.gate.board is not None:
+                self.gate.board.check(changed)
+
+        payments = payments_group(lambda: open_store(self.gate.store), settler)
+        payments.add_command(levers_group(levers, check, lambda: [route.name for route in self.config.routes]))
+        cli.add_command(payments)
 
     def receive_route(self, route: BaseRoute) -> None:
         """Price the handlers of a route as it is registered."""

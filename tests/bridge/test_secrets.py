@@ -255,6 +255,10 @@ async def test_uncaught_error_names_no_secret(net: Net) -> None:
     assert (str(error), error.__notes__ if hasattr(error, "__notes__") else []) == ("division by zero", [])
 
 
+LEVERS = {"stage", "instead", "migration", "over_in"}
+"""What the owner's own settings say, and no request."""
+
+
 def test_every_error_can_be_said_without_a_secret() -> None:
     """The table of errors has no member that could hold one: detail and reason only."""
 
@@ -264,7 +268,7 @@ def test_every_error_can_be_said_without_a_secret() -> None:
             yield from walk(child)
 
     for kind in walk(PaymentError):
-        assert set(vars(kind("said"))) <= {"detail", "reason", "retry_after", "transaction"}
+        assert set(vars(kind("said"))) <= {"detail", "reason", "retry_after", "transaction", *LEVERS}
 
 
 def test_journal_has_no_place_for_a_signature() -> None:

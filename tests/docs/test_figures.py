@@ -5,7 +5,9 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from litestar import Litestar, get
@@ -17,7 +19,9 @@ from bridge.testing import FakeSettler, account, ask, credential, pay
 from tests.bridge.gateway.lab import lab
 from tests.layers import ROOT
 from translators.errors import OutcomeUnknown
+from translators.levers_toml import write_change
 from translators.payment import Payment, Protocol
+from translators.shadow import Disagreement
 
 PAYER = account("payer")
 NETWORKS = ("base", "polygon", "avalanche", "eip155:42220")
@@ -50,7 +54,9 @@ async def fails_paid() -> None:
 
 
 @asynccontextmanager
-async def client(settler: FakeSettler, events: list[tuple[str, dict[str, Any]]]) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    settler: FakeSettler, events: list[tuple[str, dict[str, Any]]], **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     config = PaymentConfig(
         "0x" + "11" * 20,
         settler,
@@ -59,6 +65,7 @@ async def client(settler: FakeSettler, events: list[tuple[str, dict[str, Any]]])
         public_url="https://api.example.com",
         secret_keys=["k" * 32],
         sinks=[lambda name, fields: events.append((name, fields))],
+        **settings,
     )
     handlers: list[Any] = [report, two, five, fails, fails_paid]
     app = Litestar(handlers, plugins=[PaymentPlugin(config)], logging_config=None)
@@ -67,7 +74,23 @@ async def client(settler: FakeSettler, events: list[tuple[str, dict[str, Any]]])
         yield opened
 
 
-def test_every_field_of_every_event_is_described() -> None:
+async def move_levers(events: list[tuple[str, dict[str, Any]]], folder: Path) -> None:
+    """A payment in the shadow of MPP, another that MPP would not have had, and a lever that somebody moved."""
+    file = folder / "levers.toml"
+    shadow = 'shadow = true\n[levers."*"]\nmpp = "off"\n'
+    file.write_text(shadow)
+    async with client(FakeSettler(), events, levers=str(file), levers_seconds=0.02) as http:
+        await pay(http, "/report", await ask(http, "/report", Protocol.X402_V2), PAYER)
+        with patch("bridge.levers.shadow.compare", side_effect=Disagreement("terms", "another amount")):
+            await pay(http, "/report", await ask(http, "/report", Protocol.X402_V2), PAYER)
+        said = {"levers": {"*": {"mpp": {"stage": "canary", "share": "10%"}}}}
+        file.write_text(shadow + write_change(1.8e9, "olga", said))
+        async with asyncio.timeout(20):
+            while not any(name == "lever.changed" for name, _ in events):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+def test_every_field_of_every_event_is_described(tmp_path: Path) -> None:
     """Each field that is ever seen is in the event's own section, or among those of every event."""
     events: list[tuple[str, dict[str, Any]]] = []
     settler = FakeSettler()
@@ -98,6 +121,7 @@ def test_every_field_of_every_event_is_described() -> None:
 
     asyncio.run(visit())
     asyncio.run(visit_gateway())
+    asyncio.run(move_levers(events, tmp_path))
     seen: defaultdict[str, set[str]] = defaultdict(set)
     for name, fields in events:
         seen[name] |= fields.keys()

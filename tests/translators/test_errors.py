@@ -28,7 +28,9 @@ X402_REASONS = {
     *(f"invalid_exact_evm_payload_authorization_{what}" for what in ("valid_after", "valid_before", "value_mismatch")),
     *(f"invalid_exact_evm_payload_{what}" for what in ("signature", "recipient_mismatch")),
 }
-OTHER_REASONS = {"payment_required", "invalid_exact_evm_nonce_already_used", "idempotency_conflict"}
+OTHER_REASONS = {
+    *("payment_required", "invalid_exact_evm_nonce_already_used", "idempotency_conflict", "protocol_refused"),
+}
 
 
 def tree(root: type[PaymentError] = PaymentError) -> list[type[PaymentError]]:

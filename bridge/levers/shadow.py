@@ -1,0 +1,67 @@
+"""The shadow: MPP tried out on payments that came in x402, while clients are not offered MPP yet. It only tells."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from traceback import format_tb
+
+import structlog
+
+from bridge.clock import Clock
+from bridge.responses import ChallengeContext, Responder
+from translators.payment import Offer, Payment
+from translators.shadow import Disagreement, compare
+
+__all__ = ["Shadow"]
+
+Tell = Callable[..., None]
+
+
+class Shadow:
+    """Compares what MPP would have made of a payment; `keys` and `clock_skew` are those of the real verifier."""
+
+    def __init__(self, responder: Responder, *, keys: Sequence[bytes], clock: Clock, clock_skew: float) -> None:
+        self._responder = responder
+        self._keys = tuple(keys)
+        self._clock = clock
+        self._clock_skew = clock_skew
+
+    def begin(self, payment: Payment, offer: Offer, context: ChallengeContext, tell: Tell) -> None:
+        """Compare when the event loop has nothing more urgent: the request does not wait for it.
+
+        `tell` is called with `shadow.compared` or `shadow.disagreed`, and its fields.
+        """
+        asyncio.get_running_loop().call_soon(self.compare, payment, offer, context, tell)
+
+    def compare(self, payment: Payment, offer: Offer, context: ChallengeContext, tell: Tell) -> None:
+        """Compare now. Nothing is raised, whatever goes wrong."""
+        began = perf_counter()
+        try:
+            compare(
+                payment,
+                offer,
+                self._challenge(offer, context),
+                self._clock(),
+                keys=self._keys,
+                realm=context.realm,
+                bound_to=context.bound_to,
+                clock_skew=self._clock_skew,
+            )
+        except Disagreement as disagreement:
+            tell("shadow.disagreed", where=disagreement.where, problem=disagreement.detail)
+        except Exception as error:
+            # A defect of ours, in what nobody uses yet. Its message may hold a signature: only the place is told.
+            stack = "".join(format_tb(error.__traceback__))
+            structlog.get_logger("x402_mpp").error("shadow.failed", error_type=type(error).__name__, stack=stack)
+        else:
+            tell("shadow.compared", shadow_ms=round((perf_counter() - began) * 1000, 3))
+
+    def _challenge(self, offer: Offer, context: ChallengeContext) -> str:
+        """The challenge for `offer`, made as every 402 makes it; empty for one that MPP cannot carry."""
+        carried = [candidate for candidate in context.offers if candidate.foreign is None]
+        if offer not in carried:
+            return ""
+        try:
+            return list(self._responder.challenges(context))[carried.index(offer)].decode("latin-1")
+        except ValueError as error:
+            raise Disagreement("challenge", str(error)) from None
