@@ -32,6 +32,12 @@ def _check() -> click.Command:
     return check
 
 
+def _decode() -> click.Command:
+    from bridge.decode import decode
+
+    return decode
+
+
 def _gateway() -> click.Command:
     from bridge.gateway.command import gateway
 
@@ -50,7 +56,14 @@ def _levers() -> click.Command:
     return levers()
 
 
-_LAZY = {"check": _check, "gateway": _gateway, "levers": _levers, "pay": _pay, "payments": _payments}
+_LAZY = {
+    "check": _check,
+    "decode": _decode,
+    "gateway": _gateway,
+    "levers": _levers,
+    "pay": _pay,
+    "payments": _payments,
+}
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

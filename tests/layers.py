@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/binding", "translators/checks", "translators/foreign"),
     ("translators/x402", "translators/mpp"),
     ("translators/asks", "translators/lint/*", "translators/upstream", "translators/shadow"),
-    ("translators/completion",),
+    ("translators/completion", "translators/explain/*"),
     # bridge: input and output
     ("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
@@ -46,7 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/config", "bridge/analytics/*", "bridge/health", "bridge/payments"),
     ("bridge/asgi", "bridge/client/*"),
     ("bridge/payers", "bridge/commands", "bridge/paying"),
-    ("bridge/gateway/*", "bridge/testing", "bridge/check/*", "bridge/pay"),
+    ("bridge/gateway/*", "bridge/testing", "bridge/check/*", "bridge/decode", "bridge/pay"),
     ("bridge/litestar/*",),
     ("bridge/demo/*",),
     ("bridge/cli",),

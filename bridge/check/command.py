@@ -36,6 +36,13 @@ _PROTOCOLS = click.Choice(["x402-v1", "x402-v2", "mpp"])
     type=click.Choice(["table", "json", "junit"]),
     help="How to print the findings.",
 )
+@click.option("--pay", is_flag=True, help="Pay once in each protocol, with the key in X402_MPP_PRIVATE_KEY.")
+@click.option(
+    "--limit", default="0.10", show_default=True, metavar="MONEY", help="The most that --pay may spend in all."
+)
+@click.option(
+    "--real-money", is_flag=True, help="Let --pay pay other machines on networks that are no testnets, up to --limit."
+)
 @click.option("--rules", is_flag=True, help="List the rules instead of checking anything.")
 def check(url: str | None, **options: Any) -> None:
     """Find out what a paid route speaks, and what is wrong with it.
@@ -43,6 +50,9 @@ def check(url: str | None, **options: Any) -> None:
     Asks URL as its clients do, without paying, and reads the answer as an x402 v1, an x402 v2 and an MPP client would.
     Each finding has a severity, says whether a specification asks for it (must, should) or we do (advice), and has its
     clause and its remedy.
+
+    With --pay it also pays, once in each protocol, within --limit and on testnets or to this machine only, and holds
+    receipts, balances (with --rpc-url) and the answer to the same payment once more against the same rules.
 
     Exit codes: 0 where nothing is as bad as --fail-on says; else by the worst finding 3 (info), 4 (warning) or
     5 (error); 1 where the check could not be made, 2 for a command line that makes no sense.

@@ -40,14 +40,14 @@ async def gather(
     probe = Probe(request.url, request.method, clock(), answer, request.body, expected=tuple(expected))
     if answer.status != 402:
         return probe, []
-    url = answer.url
+    url, headers = answer.url, request.headers_for(answer.url)
     asked = (("Access-Control-Request-Method", request.method), ("Access-Control-Request-Headers", _ASKED_FOR))
     origin = ("Origin", ORIGIN)
     probe = replace(
         probe,
-        again=await network.ask(request.method, url, headers=(*request.headers, origin), body=request.body),
+        again=await network.ask(request.method, url, headers=(*headers, origin), body=request.body),
         preflight=await network.ask("OPTIONS", url, headers=(origin, *asked), limit=0),
-        head=await network.ask("HEAD", url, headers=request.headers, limit=0) if request.method == "GET" else None,
+        head=await network.ask("HEAD", url, headers=headers, limit=0) if request.method == "GET" else None,
         openapi=await network.ask("GET", urljoin(url, "/openapi.json"), limit=_DOCUMENT_BYTES),
     )
     if rpc_url is None:

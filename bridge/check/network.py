@@ -22,6 +22,7 @@ BODY_BYTES: Final = 256 * 1024
 """The longest body of an answer that is read, in bytes."""
 
 _REDIRECTS: Final = 5
+_HARMLESS: Final = ("accept", "content-type")
 _RPC_BYTES: Final = 1024 * 1024
 _AGENT: Final = "x402-mpp-check"
 
@@ -57,10 +58,15 @@ class Network:
         headers: Sequence[tuple[str, str]] = (),
         body: bytes = b"",
         limit: int = BODY_BYTES,
+        seconds: float = 0.0,
     ) -> Exchange:
-        """One request and its answer, redirects followed if so configured. Raises `CheckError`."""
+        """One request and its answer, redirects followed if so configured. Raises `CheckError`.
+
+        `seconds` is how long this answer may take, where that is more than the configured time.
+        """
+        patience = max(seconds, self._seconds)
         for _ in range(_REDIRECTS + 1):
-            answer = await self._once(method, url, headers, body, limit)
+            answer = await self._once(method, url, headers, body, limit, patience)
             location = answer.value("Location")
             if not self._follow or not 300 <= answer.status < 400 or location is None:
                 return answer
@@ -71,22 +77,22 @@ class Network:
         raise CheckError(f"more than {_REDIRECTS} redirects, the last to {url}")
 
     async def _once(
-        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, limit: int
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes, limit: int, seconds: float
     ) -> Exchange:
         named = {name.lower() for name, _ in headers}
         sent = [("User-Agent", _AGENT), ("Accept", "application/json, */*;q=0.5")]
         sent = [(name, value) for name, value in sent if name.lower() not in named] + list(headers)
         try:
-            request = self._client.build_request(method, url, headers=sent, content=body or None)
+            request = self._client.build_request(method, url, headers=sent, content=body or None, timeout=seconds)
             self._redirected(request)
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds):
                 response = await self._client.send(request, stream=True)
                 try:
                     content = await _read(response, limit)
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise CheckError(f"{method} {url}: no answer in {self._seconds:g} s") from None
+            raise CheckError(f"{method} {url}: no answer in {seconds:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise CheckError(f"{method} {url}: {str(error) or type(error).__name__}") from None
         pairs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw)
@@ -136,7 +142,15 @@ def _next(url: str, location: str, headers: Sequence[tuple[str, str]]) -> tuple[
         raise CheckError(f"{url} redirects to {location[:200]!r}, which is no http URL")
     if before.scheme == "https" and after.scheme == "http":
         raise CheckError(f"{url} redirects to {target}, from https to http")
-    return target, headers if origin_of(before) == origin_of(after) else ()
+    return target, _for_origin(headers, url, target)
+
+
+def _for_origin(headers: Sequence[tuple[str, str]], given: str, url: str) -> Sequence[tuple[str, str]]:
+    """What goes along to `url` of headers that were given for another: all to the same origin, else no secrets."""
+    ours, theirs = split_url(given), split_url(url)
+    if ours is not None and theirs is not None and origin_of(ours) == origin_of(theirs):
+        return headers
+    return tuple(pair for pair in headers if pair[0].lower() in _HARMLESS)
 
 
 def _address(text: str) -> tuple[str, int | None]:
@@ -153,3 +167,7 @@ class Request(msgspec.Struct, frozen=True):
     method: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+
+    def headers_for(self, url: str) -> tuple[tuple[str, str], ...]:
+        """The headers for where a redirect led: not the user's own, where that is another origin."""
+        return tuple(_for_origin(self.headers, self.url, url))

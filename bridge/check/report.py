@@ -1,5 +1,6 @@
 """A check's findings for a person, a script and a test runner."""
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ import msgspec
 
 from translators.binding import parse_time
 from translators.errors import MalformedError
+from translators.explain.words import money
 from translators.lint.probe import Probe
 from translators.lint.reading import Reading, Term
 from translators.lint.rule import Finding, Rule, Severity
@@ -118,13 +120,6 @@ def _expiry(term: Term, probe: Probe) -> str:
     return f", for {left:.0f} s" if left >= 0 else ", expired"
 
 
-def money(amount: int, decimals: int) -> str:
-    """Atomic units as the token's unit, without zeros that say nothing."""
-    whole, fraction = divmod(amount, 10**decimals)
-    digits = f"{fraction:0{decimals}}".rstrip("0") if decimals else ""
-    return f"{whole}.{digits}" if digits else str(whole)
-
-
 def _discovery(reading: Reading) -> str:
     exchange = reading.probe.openapi
     if exchange is None or exchange.status != 200:
@@ -201,7 +196,8 @@ def as_json(report: Report) -> str:
         "notes": list(report.notes),
         "exit_code": report.exit_code,
     }
-    return msgspec.json.format(msgspec.json.encode(told)).decode()
+    # A lone surrogate, which a server may send, is written as JSON writes it.
+    return json.dumps(told, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _offer(term: Term) -> dict[str, Any]:

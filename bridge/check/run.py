@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+import os
+import re
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from bridge.check.gather import gather
 from bridge.check.network import CheckError, Network, Request
+from bridge.check.paying import Purse, pay_in_each
 from bridge.check.report import Report, as_json, as_junit, as_table
 from bridge.clock import system_clock
 from translators.lint.known import split_url
@@ -16,7 +21,10 @@ from translators.lint.rule import Severity
 from translators.lint.table import GROUPS, RULES, lint
 from translators.payment import Protocol
 
-__all__ = ["CheckError", "rules_text", "run"]
+__all__ = ["KEY_VARIABLE", "CheckError", "rules_text", "run"]
+
+KEY_VARIABLE = "X402_MPP_PRIVATE_KEY"
+"""Where the payer's key is: a command line is for everybody to read."""
 
 _FORMS = {"table": as_table, "json": as_json, "junit": as_junit}
 
@@ -35,6 +43,9 @@ def run(
     ignore: Sequence[str],
     fail_on: str,
     form: str,
+    pay: bool = False,
+    limit: str = "0.10",
+    real_money: bool = False,
     rules: bool = False,
 ) -> tuple[str, int]:
     """The findings as text, and the exit code. Raises `CheckError`, and click's errors for options that cannot be."""
@@ -44,6 +55,7 @@ def run(
             f"no such rule: {', '.join(sorted(unknown))}; --rules lists them", param_hint="--ignore"
         )
     request = _request(url, method, headers, data)
+    purse = _purse(limit, real_money=real_money) if pay else None
 
     async def work() -> Report:
         async with Network(timeout_seconds=timeout, follow=follow, connect_to=connect_to) as network:
@@ -54,6 +66,9 @@ def run(
                 rpc_url=rpc_url,
                 expected=[Protocol(name) for name in expect],
             )
+            if purse is not None and probe.answer.status == 402:
+                paid, unpaid = await pay_in_each(network, request, probe, purse, clock=system_clock, rpc_url=rpc_url)
+                probe, notes = replace(probe, paid=paid), notes + unpaid
         return Report(
             probe,
             tuple(lint(probe, ignore)),
@@ -64,6 +79,15 @@ def run(
 
     report = asyncio.run(work())
     return _FORMS[form](report), report.exit_code
+
+
+def _purse(limit: str, *, real_money: bool) -> Purse:
+    key = os.environ.get(KEY_VARIABLE)
+    if not key:
+        raise click.UsageError(f"--pay needs the payer's private key in {KEY_VARIABLE}")
+    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,18})?", limit) is None or not Fraction(limit):
+        raise click.BadParameter(f'{limit!r} is no amount of money, such as "0.10"', param_hint="--limit")
+    return Purse(key, limit, real_money)
 
 
 def _request(url: str, method: str | None, headers: Sequence[str], data: str | None) -> Request:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -19,7 +20,7 @@ from translators.lint import rules_paid, rules_terms
 from translators.lint.table import RULES
 
 from .faulty import OTHER, PAY_TO, TOKEN, Shop, charge, drop, fill, fold, put, right, twice
-from .raw_server import RawAnswer, serving
+from .raw_server import RawAnswer, RawRequest, serving
 
 Fault = Callable[[Shop], None]
 FAULTS: dict[str, tuple[str, Fault, tuple[str, ...]]] = {}
@@ -663,6 +664,121 @@ def test_a_planted_fault_is_found_and_nothing_else(name: str) -> None:
         assert finding["detail"]
         assert finding["clause"]
         assert finding["remedy"]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "junit"])
+def test_a_server_cannot_write_to_the_terminal(form: str) -> None:
+    """Escapes, half characters and markup in what it says are shown as text, and XML stays XML."""
+
+    def answer(request: RawRequest) -> RawAnswer:
+        shop = right(request)
+        shop.v1["accepts"][0] |= {"network": "\x1b[2J<b>", "payTo": "\ud800", "asset": "]]>&"}
+        shop.v2["accepts"][0]["network"] = "eip155:\x07\ud800"
+        shop.params["realm"] = "a\x9b31m"
+        return shop.answer()
+
+    with serving(answer) as port:
+        ran = CliRunner().invoke(main, ["check", f"http://127.0.0.1:{port}/weather", "--format", form])
+    assert ran.exit_code == 5, ran.output
+    assert "\x1b" not in ran.output
+    assert "\x07" not in ran.output
+    if form == "junit":
+        suite = ElementTree.fromstring(ran.stdout)
+        assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) > 0
+        assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
+    if form == "json":
+        assert json.loads(ran.stdout)["exit_code"] == 5
+
+
+@pytest.mark.parametrize(
+    ("plant", "fail_on", "code"),
+    [
+        (_cheaper_in_v2, "error", 5),
+        (_cheaper_in_v2, "never", 0),
+        (_options_charged, "error", 0),
+        (_options_charged, "warning", 4),
+        (_strange_realm, "warning", 0),
+        (_strange_realm, "info", 3),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst_finding(plant: Fault, fail_on: str, code: int) -> None:
+    """Where it is as bad as `--fail-on` says."""
+
+    def answer(request: RawRequest) -> RawAnswer:
+        shop = right(request)
+        plant(shop)
+        return shop.answer()
+
+    with serving(answer) as port:
+        ran = CliRunner().invoke(main, ["check", f"http://127.0.0.1:{port}/weather", "--fail-on", fail_on])
+    assert ran.exit_code == code
+
+
+def test_redirects_are_followed_when_asked_and_not_blindly() -> None:
+    """Within bounds, and what the user sends along does not go to another origin."""
+    seen: list[RawRequest] = []
+
+    def elsewhere(request: RawRequest) -> RawAnswer:
+        seen.append(request)
+        return right(request).answer()
+
+    with serving(elsewhere) as target:
+
+        def redirecting(request: RawRequest) -> RawAnswer:
+            to = {"/loop": "/loop", "/weather": f"http://127.0.0.1:{target}/weather", "/mail": "ftp://a.b/"}
+            return RawAnswer(307, [("Location", to.get(request.path, "/weather"))])
+
+        with serving(redirecting) as port:
+            url = f"http://127.0.0.1:{port}"
+            told = check(port, "--follow", "--header", "X-Key: secret")
+            assert told["findings"] == []
+            assert told["url"].endswith(f":{target}/weather")
+            assert all("x-key" not in request.headers for request in seen)
+            for path, said in (("/loop", "more than 5 redirects"), ("/mail", "no http URL")):
+                ran = CliRunner().invoke(main, ["check", url + path, "--follow"])
+                assert (ran.exit_code, said in ran.output) == (1, True), ran.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "Missing argument 'URL'"),
+        (["ftp://x/"], 2, "no http or https URL"),
+        (["http://127.0.0.1:1/x"], 1, "GET http://127.0.0.1:1/x: "),
+        (["http://127.0.0.1:1/x", "--ignore", "nonsense"], 2, "no such rule: nonsense"),
+        (["http://127.0.0.1:1/x", "--header", "nonsense"], 2, "is not NAME:VALUE"),
+        (["http://127.0.0.1:1/x", "--data", "@/nowhere"], 2, "No such file"),
+        (["http://127.0.0.1:1/x", "--connect-to", "a/b"], 1, "write host:port"),
+        (["http://127.0.0.1:1/x", "--expect", "x402"], 2, "x402-v1"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(arguments: list[str], code: int, said: str) -> None:
+    """In one line, without a traceback."""
+    ran = CliRunner().invoke(main, ["check", *arguments])
+    assert ran.exit_code == code
+    assert said in ran.output
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for() -> None:
+    """Nor one that sends a body without end, or something else than HTTP."""
+
+    def slow(request: RawRequest) -> RawAnswer:
+        time.sleep(1)
+        return RawAnswer(402)
+
+    with serving(slow) as port:
+        ran = CliRunner().invoke(main, ["check", f"http://127.0.0.1:{port}/x", "--timeout", "0.2"])
+    assert (ran.exit_code, "no answer in 0.2 s" in ran.output) == (1, True)
+    with serving(lambda request: RawAnswer(402, body=b"x" * 2_000_000)) as port:
+        assert [finding["rule"] for finding in check(port)["findings"]] == ["nothing-readable", "options-402"]
+
+
+def test_the_rules_are_listed() -> None:
+    """Each on a line of at most 80 columns."""
+    ran = CliRunner().invoke(main, ["check", "--rules"])
+    lines = ran.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {line.split()[0] for line in lines if line.startswith("  ")} == {rule.id for rule in RULES}
 
 
 def test_plain_http_beyond_the_loopback_is_found() -> None:

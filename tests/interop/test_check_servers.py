@@ -26,21 +26,27 @@ REALM = "mpp-realm"
 DIGEST = "mpp-digest-missing"
 """Neither mppx 0.11.0 nor pympp 0.16.0 binds a challenge to the body of a POST unless its caller hands it a digest."""
 
+DRAFT_NONCE = "pay-refused"
+"""pympp 0.16.0 hashes the challenge into the nonce as a JSON array, and refuses what the draft (and mppx) says."""
+NO_MEMBERS = "receipt-members"
+"""Neither mppx 0.11.0 nor pympp 0.16.0 writes challengeId and chainId into an evm receipt."""
+
 TRUE_OF: dict[str, dict[str, set[str]]] = {
     "x402-express": {"/weather": {NO_STORE, HEAD}, "/echo": {NO_STORE}},
     "py-x402-fastapi": {"/weather": {UNPRICED}, "/echo": {UNPRICED}},
     "py-x402-flask": {"/weather": {HEAD}, "/echo": set()},
     "@x402/express": {"/weather": {HEAD}, "/echo": set()},
     "@x402/hono": {"/weather": {HEAD}, "/echo": set()},
-    "mppx-server": {"/weather": set(), "/echo": {DIGEST}},
-    "pympp-server": {"/weather": {UNPRICED, REALM}, "/echo": {UNPRICED, REALM, DIGEST}},
+    "mppx-server": {"/weather": {NO_MEMBERS}, "/echo": {DIGEST}},
+    "pympp-server": {"/weather": {UNPRICED, REALM, DRAFT_NONCE}, "/echo": {UNPRICED, REALM, DIGEST}},
 }
 
 BODY = {"/echo": ("--data", '{"city":"Oslo"}')}
 
 
-def check(url: str, *arguments: str) -> dict[str, Any]:
-    ran = CliRunner().invoke(main, ["check", url, "--format", "json", *arguments])
+def check(url: str, *arguments: str, key: str = "") -> dict[str, Any]:
+    env = {"X402_MPP_PRIVATE_KEY": key}
+    ran = CliRunner().invoke(main, ["check", url, "--format", "json", *arguments], env=env)
     assert ran.exit_code in (0, 3, 4, 5), ran.output
     told: dict[str, Any] = json.loads(ran.stdout)
     return told
@@ -53,13 +59,21 @@ def test_every_server_is_checked() -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_what_is_found_at_a_peer_is_true_of_it(name: str, peer_server: Callable[[str], Server], anvil: Anvil) -> None:
-    """Its protocols are seen, and the findings are those that are explained above."""
-    server = peer_server(name)
+    """Its protocols are seen, each is paid once and the same credential not charged again, and the findings are those
+    that are explained above.
+    """
+    server, payer = peer_server(name), anvil.payer()
     for path, expected in TRUE_OF[name].items():
-        told = check(server.url + path, "--rpc-url", anvil.rpc_url, *BODY.get(path, ()))
+        more = BODY.get(path, ("--pay",))
+        told = check(server.url + path, "--rpc-url", anvil.rpc_url, *more, key=payer.private_key)
         assert set(told["speaks"]) == server.spec.protocols
         assert {finding["rule"] for finding in told["findings"]} == expected, told["findings"]
         assert told["notes"] == []
+        if "--pay" in more:
+            assert {paid["protocol"] for paid in told["paid"]} == server.spec.protocols
+            succeeded = sum(paid["status"] == 200 for paid in told["paid"])
+            assert anvil.balance_of(payer.address) == 1_000_000 - 10_000 * succeeded
+            assert succeeded == len(told["paid"]) - (DRAFT_NONCE in expected)
 
 
 def test_nothing_is_found_at_our_demo(our_server: Callable[..., OurServer], anvil: Anvil) -> None:

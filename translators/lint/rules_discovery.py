@@ -13,6 +13,7 @@ __all__ = ["RULES"]
 
 _DRAFT = "draft-payment-discovery-00"
 _AMOUNT = re.compile(r"0|[1-9][0-9]*")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 _CRAWLED_BYTES = 64 * 1024
 
@@ -182,7 +183,7 @@ def _service_info(reading: Reading) -> Iterator[str]:
         yield "docs is no object"
     for name in ("apiReference", "homepage", "llms"):
         value = docs.get(name) if is_object(docs) else None
-        if value is not None and not (is_text(value) and urlsplit(value).scheme):
+        if value is not None and not (is_text(value) and _URI.match(value)):
             yield f"docs.{name} is no URI"
 
 

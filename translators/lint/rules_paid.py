@@ -45,7 +45,13 @@ def _ok(answer: Exchange) -> bool:
 
 def _refused(reading: Reading) -> Iterator[str]:
     for paid in reading.probe.paid:
-        if not _ok(paid.answer):
+        if 300 <= paid.answer.status < 500:
+            yield f"{paid.protocol.value}: {paid.answer.status}{_reason(paid)}"
+
+
+def _failed(reading: Reading) -> Iterator[str]:
+    for paid in reading.probe.paid:
+        if paid.answer.status >= 500:
             yield f"{paid.protocol.value}: {paid.answer.status}{_reason(paid)}"
 
 
@@ -166,6 +172,15 @@ RULES = (
         f"x402 transports/http, Error Handling; {_CORE}, Status Codes",
         "read the reason, and the server's log; see that payer and server agree on time and token",
         _refused,
+    ),
+    Rule(
+        "pay-failed",
+        Severity.ERROR,
+        Kind.ADVICE,
+        "a paid request breaks the server",
+        "RFC 9110, 15.6",
+        "read the server's log",
+        _failed,
     ),
     Rule(
         "pay-charged-for-nothing",
