@@ -27,11 +27,11 @@ class PaidRequest:
         self.path = raw_path.decode("latin-1") if raw_path else quote(scope["path"], safe="/%:@!$&'()*+,;=~-._")
         """The path as it was sent, percent-encoded and without the query."""
         self.headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+        self._first: dict[bytes, bytes] | None = None
         self.origin = public_url or self._own_origin()
         """Scheme and authority (and a prefix, where one is configured) that clients reach this server under."""
         self._receive = receive
         self._body: bytes | None = None
-        self._first: dict[bytes, bytes] | None = None
         self._replayed = False
 
     @property
