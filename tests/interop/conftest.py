@@ -8,10 +8,12 @@ that is a failure.
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .chain import Anvil, Wallet
+from .our_gateway import OurGateway
 from .our_server import OurServer
 from .peers import Clients, Facilitator, Server, install
 
@@ -86,3 +88,19 @@ def our_server(request: pytest.FixtureRequest, anvil: Anvil, logs: Path) -> Iter
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def our_gateway(anvil: Anvil, logs: Path) -> Iterator[Callable[..., OurGateway]]:
+    """Start our gateway in front of a URL: `our_gateway(url, store=..., extra=...)`; each is started once."""
+    running: dict[tuple[Any, ...], OurGateway] = {}
+
+    def start(*upstreams: str, **options: Any) -> OurGateway:
+        key = (*upstreams, *sorted(options.items()))
+        if key not in running:
+            running[key] = OurGateway(*upstreams, logs=logs, rpc_url=anvil.rpc_url, **options)
+        return running[key]
+
+    yield start
+    for gateway in running.values():
+        gateway.stop()

@@ -1,16 +1,12 @@
 """Our own demo as a child process, run by its command line as anybody would run it."""
 
-import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .chain import Wallet
+from .event_log import Event, EventLog
 from .peers import Process
-
-Event = dict[str, Any]
 
 
 class OurServer:
@@ -44,39 +40,14 @@ class OurServer:
 
     def events(self) -> list[Event]:
         """Every event logged so far, in order."""
-        events = []
-        for line in self._process.log.read_text(errors="replace").splitlines():
-            if line.startswith("{"):
-                try:
-                    events.append(json.loads(line))
-                except ValueError:
-                    continue  # the last line, half written
-        return events
+        return EventLog(self._process.log).events()
 
     def events_about(self, *words: str, until: str | None = None, timeout: float = 5) -> list[Event]:
         """The events that mention one of the words (an address, a hash), waiting for one of the given name."""
-        wanted = [word.lower() for word in words]
-
-        def mentions(event: Event) -> bool:
-            text = json.dumps(event).lower()
-            return any(word in text for word in wanted)
-
-        def look() -> list[Event]:
-            return [event for event in self.events() if mentions(event)]
-
-        return _poll(look, lambda found: until is None or any(event.get("event") == until for event in found), timeout)
+        return EventLog(self._process.log).about(*words, until=until, timeout=timeout)
 
     def tail(self) -> str:
         return self._process.tail()
 
     def stop(self) -> None:
         self._process.stop()
-
-
-def _poll(look: Callable[[], list[Event]], enough: Callable[[list[Event]], bool], timeout: float) -> list[Event]:
-    deadline = time.monotonic() + timeout
-    while True:
-        found = look()
-        if enough(found) or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)

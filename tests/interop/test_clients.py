@@ -51,7 +51,7 @@ def visited(name: str, server: OurServer, clients: Clients, anvil: Anvil) -> Vis
     return visit(clients[name], server.url, server.pay_to, anvil)
 
 
-def _transaction(answer: Answer, spec: ClientSpec) -> str | None:
+def transaction_of(answer: Answer, spec: ClientSpec) -> str | None:
     if spec.decodes:
         return answer.transaction
     header = answer.header(RECEIPTS[spec.protocol])
@@ -76,7 +76,7 @@ def test_the_receipt_names_the_transaction_that_paid(
 ) -> None:
     """The client's own decoder reads our receipt, and the transaction in it moved this payer's money."""
     for name, answer in visited.answers.items():
-        transaction = _transaction(answer, spec)
+        transaction = transaction_of(answer, spec)
         assert transaction is not None, (name, answer)
         paid = Transfer(visited.payers[name].address.lower(), server.pay_to.lower(), ROUTES[name].price)
         assert anvil.transfers(transaction) == [paid]
@@ -93,7 +93,7 @@ def test_only_its_own_receipt_is_sent(visited: Visit, spec: ClientSpec) -> None:
 def test_the_log_names_the_protocol(visited: Visit, spec: ClientSpec, server: OurServer) -> None:
     """Verified, settled and delivered are logged for each payment, each under the protocol it came in."""
     for name, payer in visited.payers.items():
-        transaction = _transaction(visited.answers[name], spec) or payer.address
+        transaction = transaction_of(visited.answers[name], spec) or payer.address
         events = server.events_about(payer.address, transaction, until="payment.delivered")
         protocols = {event["event"]: event.get("protocol") for event in events if event["event"].startswith("payment.")}
         expected = dict.fromkeys(("payment.verified", "payment.settled", "payment.delivered"), spec.protocol)

@@ -22,6 +22,7 @@ PAIRS = [
     ("@x402/fetch-only-v1", "x402-express"),
     ("@faremeter/fetch", "x402-express"),
     ("py-x402-httpx", "py-x402-fastapi"),
+    ("py-x402-httpx", "py-x402-bazaar"),
     ("py-x402-requests", "py-x402-flask"),
     ("@x402/fetch", "@x402/express"),
     ("@x402/axios", "@x402/hono"),

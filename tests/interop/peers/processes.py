@@ -30,6 +30,7 @@ class Process:
         logs: Path,
         env: Mapping[str, str] | None = None,
         talks: bool = True,
+        cwd: Path | None = None,
     ) -> None:
         self.name = name
         self.log = logs / f"{name.replace('/', '-')}-{time.monotonic_ns()}.log"
@@ -40,6 +41,7 @@ class Process:
                 stdout=subprocess.PIPE if talks else log,
                 stderr=log,
                 env={**os.environ, **(env or {})},
+                cwd=cwd,
             )
         assert self._child.stdin is not None
         self.stdin, self.stdout = self._child.stdin, self._child.stdout
@@ -81,6 +83,16 @@ class Process:
 
     def tail(self, size: int = 3000) -> str:
         return self.log.read_bytes()[-size:].decode(errors="replace")
+
+    def finish(self, timeout: float = 30) -> None:
+        """Ask the child to finish what is under way and end, and wait for that; its stdin stays open meanwhile."""
+        self._child.terminate()
+        try:
+            self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self.error(f"did not end within {timeout} s") from None
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """End the child: the end of its stdin tells it to leave, a signal insists."""

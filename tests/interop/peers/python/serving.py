@@ -35,12 +35,12 @@ def announce(port):
 
 
 def run_asgi(app):
-    """Serve an ASGI application on a free port of the loopback."""
+    """Serve an ASGI application on a port of the loopback: PORT, or a free one."""
     import uvicorn
 
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", 0))
+    listener.bind(("127.0.0.1", int(os.environ.get("PORT", "0"))))
     listener.listen()
     announce(listener.getsockname()[1])
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
