@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ANVIL := $(CURDIR)/tests/interop/peers/node/node_modules/@foundry-rs/anvil-linux-amd64/bin
 
-.PHONY: demo test check peers fuzz faults clean
+.PHONY: demo test check peers fuzz faults gateway-load clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/x402-mpp demo
@@ -30,6 +30,10 @@ fuzz: $(VENV)/dev.stamp
 # Needs PostgreSQL's and Redis's binaries: it starts servers of its own. Forty minutes on two cores.
 faults: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults --all
+
+# A gibibyte each way through the gateway, and a thousand payments while the server behind it ends and comes back.
+gateway-load: peers
+	PATH="$(ANVIL):$$PATH" $(BIN)/python -m tests.gateway
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
