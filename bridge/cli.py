@@ -93,6 +93,9 @@ def main() -> None:
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
 @click.option("--public-url", metavar="URL", help="Where clients reach the server, when not at its own address.")
+@click.option(
+    "--levers", metavar="FILE|URL", help="The stage of each protocol on each route: a .toml file, or a database."
+)
 @click.option("--json", "as_json", is_flag=True, help="With --serve: print one JSON line when ready, log JSON.")
 def demo(
     serve: bool,
@@ -103,6 +106,7 @@ def demo(
     store: str,
     workers: int,
     public_url: str | None,
+    levers: str | None,
     as_json: bool,
 ) -> None:
     """Pay one Litestar route in all three protocols, settled on an embedded chain.
@@ -118,7 +122,7 @@ def demo(
         from bridge.demo.run import STARTUP_ERRORS, DemoOptions, run
     except ModuleNotFoundError as error:
         raise click.ClickException(f'the demo needs {error.name}: pip install "x402-mpp-bridge[demo]"') from None
-    options = DemoOptions(serve, host, port, rpc_url, settler, store, workers, public_url, as_json)
+    options = DemoOptions(serve, host, port, rpc_url, settler, store, workers, public_url, levers, as_json)
     try:
         sys.exit(run(options))
     except STARTUP_ERRORS as error:

@@ -45,6 +45,7 @@ class DemoSettings(msgspec.Struct, frozen=True):
     store: str
     secret_keys: list[str]
     public_url: str | None = None
+    levers: str | None = None
 
 
 @get("/weather", price="0.01", description="The weather, for a cent")
@@ -102,5 +103,7 @@ def create_app(settings: DemoSettings, sinks: Sequence[Sink] = ()) -> Litestar:
         public_url=settings.public_url,
         sinks=sinks,
         health_path="/health",
+        levers=settings.levers,
+        levers_seconds=0.2,
     )
     return Litestar([weather, echo, stream, fails, dear, free], plugins=[PaymentPlugin(config)], logging_config=None)

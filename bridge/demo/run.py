@@ -44,6 +44,7 @@ class DemoOptions(msgspec.Struct, frozen=True):
     store: str
     workers: int
     public_url: str | None
+    levers: str | None
     json: bool
 
 
@@ -60,6 +61,7 @@ async def _run(options: DemoOptions) -> int:
             store=options.store,
             secret_keys=[secrets.token_hex(32)],
             public_url=options.public_url,
+            levers=options.levers,
         )
         if options.serve:
             await _serve(options, settings)
