@@ -9,20 +9,21 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from translators.encoding import b64_encode
+from translators.encoding import b64_decode, b64_encode, json_decode
 from translators.errors import PaymentError
 from translators.networks import caip2, chain_id_from_network, v1_network
 from translators.payment import Protocol
 from translators.upstream import Demand
 from translators.wire import x402_v1, x402_v2
 
-__all__ = ["Place", "complete", "description_of", "names_itself"]
+__all__ = ["Place", "complete", "description_of", "names_itself", "restored_url"]
 
 Headers = list[tuple[bytes, bytes]]
 
 _UNPAID_V1 = f"{x402_v1.CREDENTIAL_HEADER} header is required"
 _UNPAID_V2 = f"{x402_v2.CREDENTIAL_HEADER} header is required"
 _ENCODER = msgspec.json.Encoder()
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 _OF_THE_BODY = (
     *(b"content-type", b"content-length", b"content-encoding", b"content-md5", b"content-digest", b"digest", b"etag"),
     *(b"repr-digest", b"last-modified", b"accept-ranges"),
@@ -68,6 +69,21 @@ def names_itself(demand: Demand, place: Place) -> bool:
     """Whether an x402 v2 challenge names a resource by another URL than clients use."""
     url = (demand.v2.resource or {}).get("url") if demand.v2 is not None else None
     return isinstance(url, str) and place.to_public(url) != url
+
+
+def restored_url(token: bytes, place: Place) -> bytes:
+    """An x402 v2 credential that names its resource as the upstream does; unchanged where it does, or says nothing."""
+    try:
+        payload = json_decode(b64_decode(token, x402_v2.CREDENTIAL_HEADER), _OBJECT, x402_v2.CREDENTIAL_HEADER)
+    except PaymentError:
+        return token
+    resource = payload.get("resource")
+    if not isinstance(resource, dict):
+        return token
+    url = resource.get("url")
+    if not isinstance(url, str) or place.to_own(url) == url:
+        return token
+    return b64_encode(_ENCODER.encode({**payload, "resource": {**resource, "url": place.to_own(url)}})).encode()
 
 
 def description_of(demand: Demand) -> str:

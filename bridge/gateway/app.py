@@ -16,6 +16,7 @@ from bridge.gateway.config import GatewayConfig
 from bridge.gateway.forward import ClientGone, TooLarge, Unanswered, Unreached
 from bridge.gateway.parts import Parts
 from bridge.gateway.visit import Visit
+from bridge.gateway.websocket import decline
 from bridge.health import live, ready
 from bridge.stores.base import Store
 
@@ -69,6 +70,8 @@ class Gateway:
         match scope["type"]:
             case "http":
                 await self._http(scope, receive, send)
+            case "websocket":
+                await self._websocket(scope, receive, send)
             case "lifespan":
                 await self._lifespan(receive, send)
 
@@ -83,6 +86,23 @@ class Gateway:
         await receive()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _websocket(self, scope: Any, receive: Any, send: Any) -> None:
+        if not self._started:
+            await self.start()
+        path = _path(scope)
+        upstream, limit = self._parts.upstreams.find(path), self.config.max_concurrency
+        if upstream is None or (limit is not None and self._under_way >= limit):
+            await receive()
+            await decline(scope, send, problems.NOT_FOUND if upstream is None else problems.BUSY)
+            return
+        self._under_way += 1
+        try:
+            scheme = "https" if scope.get("scheme") == "wss" else "http"
+            as_http = {**scope, "method": "GET", "scheme": scheme}
+            await Visit(self._parts, upstream, path, as_http, receive, send).websocket()
+        finally:
+            self._under_way -= 1
 
     async def _http(self, scope: Any, receive: Any, send: Any) -> None:
         if not self._started:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import httpx
 
+from bridge.gateway.expect import send_expecting
 from bridge.gateway.headers import Headers, response_headers
 from bridge.gateway.upstreams import Upstream
 
@@ -89,6 +90,9 @@ class Answer:
         self._response = response
         self.status = response.status_code
         self.headers: Headers = response_headers(response.headers.raw)
+        if self.status in (204, 304):
+            # Such an answer has no body, and servers take a length for a promise of one.
+            self.headers = [item for item in self.headers if item[0].lower() != b"content-length"]
         self._head: list[bytes] = []
         self._parts: AsyncIterator[bytes] | None = None
 
@@ -157,24 +161,30 @@ class Forwarder:
         return url
 
     async def send(
-        self, upstream: Upstream, method: str, target: bytes, headers: Headers, body: httpx.AsyncByteStream = NOTHING
+        self,
+        upstream: Upstream,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        body: httpx.AsyncByteStream = NOTHING,
+        *,
+        expects: bool = False,
     ) -> Answer:
-        """Send a request and wait for the start of its answer.
+        """Send a request and wait for the start of its answer; `expects` a word before its body is sent.
 
         Raises `Unreached` where nothing was sent, `Unanswered` where something may have been, and whatever `body` does.
         """
         seconds = self._timeout
         timeout = {"connect": min(seconds, 10.0), "read": seconds, "write": seconds, "pool": min(seconds, 10.0)}
         # The target goes as the client wrote it: a URL that is parsed is not always written the same way again.
-        request = httpx.Request(
-            method,
-            self._url(upstream.origin),
-            headers=headers,
-            stream=body,
-            extensions={"timeout": timeout, "target": target},
-        )
+        extensions = {"timeout": timeout, "target": target}
+        url = self._url(upstream.origin)
         try:
-            response = await self._transport.handle_async_request(request)
+            if expects:
+                response = await send_expecting(method, url, headers, body, extensions)
+            else:
+                request = httpx.Request(method, url, headers=headers, stream=body, extensions=extensions)
+                response = await self._transport.handle_async_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             raise Unreached from None
         except httpx.TimeoutException:

@@ -25,6 +25,8 @@ class Upstream:
         self.replaces = bool(parts.path)
         self.path = parts.path.rstrip("/") if self.replaces else self.prefix
         self.authority = parts.netloc
+        self.hostname = parts.hostname
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.is_tls = parts.scheme == "https"
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.own = self.origin + self.path

@@ -24,6 +24,7 @@ from bridge.gateway.headers import CREDENTIALS, Headers, request_headers, withou
 from bridge.gateway.native import read_native
 from bridge.gateway.parts import Parts
 from bridge.gateway.upstreams import Upstream
+from bridge.gateway.websocket import pass_through
 from bridge.randomness import fresh_id
 from bridge.request import PaidRequest
 from bridge.responses import failed_receipt, plain_refusal
@@ -31,7 +32,7 @@ from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
 from bridge.verifier import Verified
 from translators import mpp
 from translators.binding import check_challenge_id
-from translators.completion import Place, names_itself
+from translators.completion import Place, names_itself, restored_url
 from translators.errors import PaymentError, Unavailable
 from translators.payment import Offer, Payment, Protocol
 from translators.upstream import Demand, Terms, is_paid_by, unseal_terms
@@ -89,6 +90,13 @@ class Visit:
         else:
             await self._x402(presented)
 
+    async def websocket(self) -> None:
+        """Pass a WebSocket through. Nothing is charged for one, though the upstream may decline it unpaid."""
+        headers, seconds = self._headers, self._parts.config.timeout
+        await pass_through(
+            self._upstream, self._target, headers, self._scope, self.request.receive, self._send, seconds=seconds
+        )
+
     # Passing on
 
     async def _body(self) -> httpx.AsyncByteStream:
@@ -107,7 +115,9 @@ class Visit:
         if credential is not None:
             headers = [*without(headers, CREDENTIALS), credential]
         method = self.request.method
-        return await self._parts.forwarder.send(self._upstream, method, self._target, headers, await self._body())
+        body = await self._body()
+        expects = isinstance(body, Body) and (self.request.header(b"expect") or "").lower() == "100-continue"
+        return await self._parts.forwarder.send(self._upstream, method, self._target, headers, body, expects=expects)
 
     async def _probe(self) -> "Asked | Answer":
         """Ask the upstream what it asks of this request, unpaid; its answer where that is no 402 of x402."""
@@ -271,7 +281,20 @@ class Visit:
             assert demand is not None
             await self._through_gate(presented, demand.terms, _spoken(demand), asked)
 
+    def _restore_url(self) -> None:
+        """Give the upstream the URL that it knows its resource by, where its challenge was given the public one.
+
+        Only where it does not use the public one itself: everything else goes on byte for byte.
+        """
+        if not self._parts.learned.is_renamed(self._upstream):
+            return
+        self._headers = [
+            (name, restored_url(value, self._place) if name == b"payment-signature" else value)
+            for name, value in self._headers
+        ]
+
     async def _native(self, presented: PresentedCredential, demand: Demand | None) -> None:
+        self._restore_url()
         offers = [terms.offer for terms in demand.terms] if demand is not None else []
         verified = read_native(presented, offers)
         if verified is not None:
