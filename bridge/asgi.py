@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import Any
 
 from bridge.config import ConfigError, PaymentConfig
+from bridge.discovery import describe
 from bridge.gate import Admitted, Free, Gate, Refused, Replayed
 from bridge.health import live, ready
 from bridge.pricing import AnyPrice, Paid
 from bridge.request import PaidRequest
 from bridge.responses import Response, merge_receipt
 from bridge.routes import PaidRoute
+from translators.discovery import ServiceInfo
 from translators.payment import Payment, Settlement
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "GateMiddleware",
     "PaymentMiddleware",
     "accept_of",
+    "openapi",
     "payment_of",
     "send_response",
     "settlement_of",
@@ -167,6 +170,28 @@ class PaymentMiddleware:
             await send(message)
 
         await self._app(scope, receive_and_start, close_and_send)
+
+
+def openapi(
+    config: PaymentConfig,
+    document: Mapping[str, Any] | None = None,
+    *,
+    title: str = "Paid API",
+    version: str = "1",
+    service: ServiceInfo | None = None,
+) -> dict[str, Any]:
+    """An OpenAPI document with what every route of `config` costs (draft-payment-discovery-00).
+
+    `document` is the framework's own, and stays as it is otherwise; without one, a document of the priced routes alone
+    is made. Routes are known once their middleware exists.
+    """
+    table = [(_RoutePattern(route.name), route) for route in config.routes]
+
+    def find(method: str, path: str) -> PaidRoute | None:
+        return next((route for pattern, route in table if pattern.matches(method, [_normalize(path)])), None)
+
+    names = [route.name for route in config.routes]
+    return describe(document, find, names, title=title, version=version, service=service)
 
 
 class _RoutePattern:

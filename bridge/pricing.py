@@ -5,7 +5,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from bridge.routes import OffersOf, PaidRoute, SettlePolicy
+from translators.bazaar import Bazaar, bazaar_extension
 from translators.foreign import X402Only, to_foreign_offer
 from translators.levers_toml import parse_lever
 from translators.networks import KNOWN_TOKENS, V1_NETWORKS, chain_id_from_network, default_token
@@ -38,6 +41,8 @@ class Paid:
     mime_type: str = ""
     levers: Mapping[str, Any] | None = None
     """Stages by protocol: `{"x402-v1": "off"}`, each as a levers file writes it; that file's own for this route win."""
+    bazaar: Bazaar | bool = False
+    """How the route is called, for x402's `bazaar`; True: by its method alone."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,21 @@ def compile_route(
             description=paid.description,
             mime_type=paid.mime_type,
             levers=_levers(paid.levers or {}),
+            bazaar=_bazaar(name, paid.bazaar),
         )
     except ValueError as error:
         raise PriceError(f"{name}: {error}") from None
+
+
+def _bazaar(name: str, asked: Bazaar | bool) -> str | None:
+    if not asked:
+        return None
+    bazaar = asked if isinstance(asked, Bazaar) else Bazaar()
+    word = name.partition(" ")[0]
+    method = bazaar.method or (word if word.isalpha() else None)
+    if method is None:
+        raise PriceError("bazaar: say which method is listed, as Bazaar(method=...): the route has every one")
+    return msgspec.json.encode(bazaar_extension(bazaar, method.upper())).decode()
 
 
 def check_recipient_and_network(recipient: str, network: str | int) -> None:

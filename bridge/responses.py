@@ -130,7 +130,9 @@ class Responder:
         status = _status(error, protocol)
         said = _said(error, status, unpaid=protocol is None)._replace(levered=_levered(error, context, protocol))
         speaks = context.doors.offered
-        body, x402_headers, rest = _x402_part(said, context.offers, context.resource, speaks, self._payment_identifier)
+        body, x402_headers, rest = _x402_part(
+            said, context.offers, context.resource, speaks, self._payment_identifier, context.route.bazaar
+        )
         headers: Headers = list(x402_headers)
         if status == 402 and Protocol.MPP in speaks:
             # First unless another is preferred, and in this case: some parsers look no further.
@@ -322,6 +324,7 @@ def _x402_part(
     resource: Resource,
     speaks: tuple[Protocol, ...],
     payment_identifier: bool,
+    bazaar: str | None,
 ) -> tuple[bytes, tuple[tuple[bytes, bytes], ...], tuple[tuple[bytes, bytes], ...]]:
     """The body, x402's challenges in the order of `speaks`, and the other headers: always the same, so made once."""
     v1: dict[str, object] = {}
@@ -333,8 +336,8 @@ def _x402_part(
     for protocol in speaks if said.status == 402 else ():
         if protocol is Protocol.X402_V2:
             v2_error = UNPAID_V2 if said.unpaid else said.reason
-            extensions = ADVERTISED if payment_identifier else None
-            required = x402.to_payment_required_v2(offers, resource, v2_error, extensions)
+            extensions = (ADVERTISED if payment_identifier else {}) | (msgspec.json.decode(bazaar) if bazaar else {})
+            required = x402.to_payment_required_v2(offers, resource, v2_error, extensions or None)
             headers.append((b"payment-required", x402_v2.encode_payment_required(required).encode()))
         elif protocol is Protocol.X402_V1:
             headers.append((b"x-payment-required", b64_encode(_ENCODER.encode(v1)).encode()))

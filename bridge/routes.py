@@ -39,6 +39,8 @@ class PaidRoute(msgspec.Struct, frozen=True):
     mime_type: str = ""
     levers: Mapping[Protocol, Lever] = NO_LEVERS
     """What the application says beside the price; the owner's levers of this very route come before it."""
+    bazaar: str | None = None
+    """x402's extension `bazaar` for this route's challenges, as JSON."""
 
     def resource(self, url: str) -> Resource:
         """What is paid for, at `url`."""

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 from litestar import Litestar, get, post
 from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
 from litestar.response import ServerSentEvent
 
 from bridge.demo import token
 from bridge.demo.accounts import RECIPIENT, RELAYER
 from bridge.events import Sink
-from bridge.litestar import Asset, PaymentConfig, PaymentPlugin, Settlement
+from bridge.litestar import Asset, Bazaar, Discovery, PaymentConfig, PaymentPlugin, ServiceInfo, Settlement
 from bridge.settlers import settler_from_spec
 from bridge.stores import store_from_url
 
@@ -37,6 +38,9 @@ ROUTES: list[dict[str, str | None]] = [
 ]
 
 
+DISCOVERY = Discovery(service=ServiceInfo(categories=("data", "developer-tools")))
+
+
 class DemoSettings(msgspec.Struct, frozen=True):
     """What a demo server is started with; handed to each worker as JSON."""
 
@@ -48,7 +52,7 @@ class DemoSettings(msgspec.Struct, frozen=True):
     levers: str | None = None
 
 
-@get("/weather", price="0.01", description="The weather, for a cent")
+@get("/weather", price="0.01", description="The weather, for a cent", bazaar=Bazaar(output={"weather": "sunny"}))
 async def weather() -> dict[str, Any]:
     """Answer with the weather."""
     return {"weather": "sunny", "temperature": 21}
@@ -106,4 +110,9 @@ def create_app(settings: DemoSettings, sinks: Sequence[Sink] = ()) -> Litestar:
         levers=settings.levers,
         levers_seconds=0.2,
     )
-    return Litestar([weather, echo, stream, fails, dear, free], plugins=[PaymentPlugin(config)], logging_config=None)
+    return Litestar(
+        [weather, echo, stream, fails, dear, free],
+        plugins=[PaymentPlugin(config, discovery=DISCOVERY)],
+        openapi_config=OpenAPIConfig("x402-mpp demo", "1"),
+        logging_config=None,
+    )

@@ -5,16 +5,21 @@
 """
 
 from bridge.config import ConfigError, PaymentConfig
+from bridge.discovery import Discovery
 from bridge.litestar.plugin import PaymentPlugin
 from bridge.pricing import Paid
 from bridge.routes import SettlePolicy
+from translators.bazaar import Bazaar
+from translators.discovery import ServiceInfo
 from translators.foreign import X402Only
 from translators.payment import Asset, Payment, Protocol, Settlement
 from translators.price import Price, PriceError
 
 __all__ = [
     "Asset",
+    "Bazaar",
     "ConfigError",
+    "Discovery",
     "Paid",
     "Payment",
     "PaymentConfig",
@@ -22,6 +27,7 @@ __all__ = [
     "Price",
     "PriceError",
     "Protocol",
+    "ServiceInfo",
     "SettlePolicy",
     "Settlement",
     "X402Only",

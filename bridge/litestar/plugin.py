@@ -16,6 +16,7 @@ from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.exceptions import ImproperlyConfiguredException
+from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import DefineMiddleware
 from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
@@ -24,10 +25,12 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from bridge.asgi import GateMiddleware, accept_of, payment_of, send_response, settlement_of
 from bridge.config import PaymentConfig
+from bridge.discovery import Discovery, priced
 from bridge.gate import Gate
 from bridge.health import live, ready
 from bridge.levers.commands import levers_group
 from bridge.levers.sources import LeverSource
+from bridge.litestar.openapi import describe_handler, serve_document
 from bridge.payments import open_store, payments_group
 from bridge.pricing import Paid
 from bridge.request import PaidRequest
@@ -39,7 +42,7 @@ from translators.payment import Payment, Settlement
 __all__ = ["PaymentPlugin"]
 
 _PRICE = "price"
-_OPTIONS = ("settle", "recipient", "network", "asset", "protocols", "mime_type", "levers")
+_OPTIONS = ("settle", "recipient", "network", "asset", "protocols", "mime_type", "levers", "bazaar")
 """What a handler may say beside its price; each as in `bridge.pricing.Paid`."""
 _SCHEMA_MODULES = ("litestar.openapi", "litestar._openapi")
 
@@ -50,10 +53,14 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
     A handler may ask for `payment: Payment`, which is verified, and for `settlement: Settlement`, which exists only
     once the money has moved: a route whose handler asks for it settles first, unless it says otherwise, which is an
     error. Raises `ImproperlyConfiguredException`, with the handler's name, where a price could not be charged.
+
+    The OpenAPI document says what each handler costs. With a `discovery`, it says what the service is too, and is
+    served where registries look for it.
     """
 
-    def __init__(self, config: PaymentConfig) -> None:
+    def __init__(self, config: PaymentConfig, discovery: Discovery | None = None) -> None:
         self.config = config
+        self.discovery = discovery
         self.gate: Gate = config.build()
         self._routes: dict[tuple[int, str, str | None], PaidRoute] = {}
         """By handler, method and path; by None where a request does not say its path."""
@@ -67,6 +74,8 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
             app_config.route_handlers.append(asgi(paths, price=None, copy_scope=True)(self._health))
         if self.config.metrics_path is not None:
             app_config.route_handlers.append(asgi(self.config.metrics_path, price=None, copy_scope=True)(self._metrics))
+        if self.discovery is not None:
+            serve_document(app_config, self.discovery)
         app_config.dependencies.setdefault("payment", Provide(_provide_payment, sync_to_thread=False))
         app_config.dependencies.setdefault("settlement", Provide(_provide_settlement, sync_to_thread=False))
         return app_config
@@ -134,11 +143,13 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
                 # Litestar registers a path's handlers again when another one joins them.
                 continue
             try:
-                priced = self.config.route(name, _paid(handler), _as_litestar_request)
+                paid_route = self.config.route(name, _paid(handler), _as_litestar_request)
             except (TypeError, ValueError) as error:
                 raise ImproperlyConfiguredException(f"{handler}: {error}") from None
-            self._routes[(id(handler), method, route.path_format)] = priced
-            self._routes.setdefault((id(handler), method, None), priced)
+            self._routes[(id(handler), method, route.path_format)] = paid_route
+            self._routes.setdefault((id(handler), method, None), paid_route)
+            if isinstance(handler, HTTPRouteHandler):
+                describe_handler(handler, priced(paid_route))
         # One handler may stand on several paths; it is wrapped once.
         own = list(handler.middleware or ())
         if not any(isinstance(layer, DefineMiddleware) and layer.middleware == self._wrap for layer in own):
