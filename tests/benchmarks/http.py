@@ -9,7 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from tests.benchmarks.load import Measured, TooFew, mint, run
-from tests.benchmarks.servers import Server, keep_sample
+from tests.benchmarks.servers import LOAD_CORE, Server, keep_sample
+from translators.payment import Protocol
 
 UNPAID = ("ours", "floor", "pympp-coincurve", "x402", "mppx")
 PAID = ("ours", "ours-sqlite", "pympp-coincurve", "pympp", "x402", "mppx")
@@ -19,11 +20,19 @@ FIRST_GUESS = 300
 Rounds = dict[str, list[Measured]]
 
 
-def _paid(server: Server, seconds: float, file: Path, guess: float) -> Measured:
+def paid_for(
+    server: Server,
+    seconds: float,
+    file: Path,
+    guess: float,
+    protocols: tuple[Protocol, ...] = (Protocol.X402_V2,),
+    cores: str = LOAD_CORE,
+) -> Measured:
+    """Load `server` with paid requests; `guess` is how many a second are signed before."""
     while True:
-        mint(server, int(guess * (seconds + 1)), file)
+        mint(server, int(guess * (seconds + 1)), file, protocols)
         try:
-            return run(server, seconds, file)
+            return run(server, seconds, file, cores=cores)
         except TooFew:
             guess *= 2
 
@@ -45,7 +54,7 @@ def measure(rounds: int, seconds: float) -> tuple[Rounds, Rounds]:
                     unpaid[which].append(run(servers[which], seconds))
                 for which in PAID:
                     guess = max((m.per_second for m in paid[which]), default=FIRST_GUESS) * 1.3
-                    paid[which].append(_paid(servers[which], seconds, folder / "payments.tsv", guess))
+                    paid[which].append(paid_for(servers[which], seconds, folder / "payments.tsv", guess))
         finally:
             for server in servers.values():
                 server.stop()

@@ -141,7 +141,7 @@ class Verification(NamedTuple):
         return self.verified / self.recovery
 
 
-async def _verification(protocol: Protocol) -> Verification:
+async def _verification(protocol: Protocol, pairs: int) -> Verification:
     app, plugin = build()
     asked = asked_of(await call(app), protocol)
     (route,) = plugin.config.routes
@@ -154,7 +154,7 @@ async def _verification(protocol: Protocol) -> Verification:
         raise AssertionError("nothing is read")
 
     verified, recovered = [], []
-    for scope in [scope_of(headers) for headers in islice(payments(asked), PAIRS)]:
+    for scope in [scope_of(headers) for headers in islice(payments(asked), pairs)]:
         request = PaidRequest(scope, receive, f"http://{AUTHORITY}")
         resource = route.resource(request.url)
         began = time.perf_counter()
@@ -168,9 +168,9 @@ async def _verification(protocol: Protocol) -> Verification:
     return Verification(statistics.median(verified) * 1e6, statistics.median(recovered) * 1e6)
 
 
-def verification(protocol: Protocol) -> Verification:
+def verification(protocol: Protocol, pairs: int = PAIRS) -> Verification:
     """What it costs to go from header bytes to a verified payment."""
-    return asyncio.run(_verification(protocol))
+    return asyncio.run(_verification(protocol, pairs))
 
 
 def floor_app(answer: tuple[int, list[tuple[bytes, bytes]], bytes]) -> Litestar:

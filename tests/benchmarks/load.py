@@ -10,6 +10,7 @@ import httpx
 from msgspec.structs import replace
 
 from bridge.payers import Asked, account, credential, read_402
+from bridge.randomness import fresh_id
 from tests.benchmarks.servers import LOAD_CORE, SECRET, Server
 from translators.binding import sign_challenge
 from translators.payment import Protocol
@@ -32,8 +33,8 @@ class TooFew(RuntimeError):
     """The load ran out of payments before its time."""
 
 
-def run(server: Server, seconds: float, payments: Path | None = None) -> Measured:
-    """Load `server` for `seconds`: with unpaid requests, or with every line of `payments` once.
+def run(server: Server, seconds: float, payments: Path | None = None, *, cores: str = LOAD_CORE) -> Measured:
+    """Load `server` for `seconds` from `cores`: with unpaid requests, or with every line of `payments` once.
 
     Raises `RuntimeError` where an answer is not what it should be, `TooFew` where the payments do not last.
     """
@@ -42,7 +43,7 @@ def run(server: Server, seconds: float, payments: Path | None = None) -> Measure
     what = [server.url + "/report"]
     if payments is not None:
         what = ["-s", str(SCRIPT), *what, "--", str(payments)]
-    said = subprocess.run(["taskset", "-c", LOAD_CORE, *wrk, *what], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["taskset", "-c", cores, *wrk, *what], capture_output=True, text=True, check=True).stdout
     used = server.cpu_seconds() - before
     count = int(re.search(r"(\d+) requests in", said)[1])  # type: ignore[index]
     unpaid = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
@@ -64,15 +65,15 @@ def mint(server: Server, count: int, file: Path, protocols: tuple[Protocol, ...]
     with file.open("w") as lines:
         for number in range(count):
             protocol = protocols[number % len(protocols)]
-            header, value = credential(_fresh(asked[protocol], number), payer, now)
+            header, value = credential(_fresh(asked[protocol]), payer, now)
             lines.write(f"{header}\t{value}\n")
 
 
-def _fresh(asked: Asked, number: int) -> Asked:
+def _fresh(asked: Asked) -> Asked:
     """The same terms to sign for once more; an MPP challenge of ours is made anew, with the server's own secret."""
     if asked.challenge is None:
         return asked
-    opaque = decode_opaque(asked.challenge.opaque or "") | {"n": f"benchmark{number}"}
+    opaque = decode_opaque(asked.challenge.opaque or "") | {"n": fresh_id()}
     return replace(
         asked, challenge=sign_challenge([SECRET.encode()], replace(asked.challenge, opaque=encode_opaque(opaque)))
     )

@@ -36,6 +36,8 @@ OURS, PEERS = Path(sys.executable), places.python("python")
 
 SPECS: dict[str, Spec] = {
     "ours": Spec("x402-mpp-bridge, claims in memory", OURS, "tests.benchmarks.apps.ours:app"),
+    "ours-one": Spec("x402-mpp-bridge, one worker", OURS, "tests.benchmarks.apps.ours:app"),
+    "ours-two": Spec("x402-mpp-bridge, two workers", OURS, "tests.benchmarks.apps.ours:app", workers=2),
     "ours-sqlite": Spec("x402-mpp-bridge, claims in SQLite", OURS, "tests.benchmarks.apps.ours:app"),
     "floor": Spec("Litestar, a constant 402", OURS, "tests.benchmarks.apps.floor:app"),
     "pympp-coincurve": Spec("pympp on Starlette, with coincurve", PEERS, "peer_pympp:app"),
