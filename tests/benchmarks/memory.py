@@ -65,7 +65,7 @@ def measure(count: int) -> list[tuple[int, float]]:
     """Payments taken so far, and MiB resident then."""
     quiet()
     # In memory, where there is a file system for that: how fast a disk is does not matter here.
-    shared = Path("/dev/shm")  # noqa: S108
+    shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.exists() else None) as name:
         return asyncio.run(_run(count, Path(name)))
 
