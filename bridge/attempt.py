@@ -206,6 +206,8 @@ class Attempt:
 
     async def _verify(self, presented: PresentedCredential, verifying: Step) -> None:
         verifier = self.means.verifier
+        if presented.protocol in self.doors.shut:
+            await self._look_again()
         is_shut = presented.protocol in self.doors.shut
         try:
             verified = await verifier.check(
@@ -242,6 +244,12 @@ class Attempt:
     def _refusal(self, protocol: Protocol) -> PaymentError:
         assert self.board is not None
         return self.board.refusal(self.route, protocol, self.doors)
+
+    async def _look_again(self) -> None:
+        """Before a payment is refused for its protocol: another server may have seen already that it was opened."""
+        assert self.board is not None
+        await self.board.catch_up()
+        self.doors = self.board.doors(self.route, self.request)
 
     async def _check_door(self, verified: Verified) -> None:
         """Raise for a payment in a protocol that is shut to its client: unless the protocol was open when he was asked.

@@ -4,7 +4,6 @@
 who is asking. None of it knows a clock or a file.
 """
 
-import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
@@ -173,7 +172,7 @@ def _canary(lever: Lever, protocol: Protocol, asking: Asking, key: bytes) -> tup
 
 def canary_point(key: bytes, protocol: Protocol, who: str) -> float:
     """Where a client stands between 0 and 100, as long as the key stays: who is in a share of 10 is in one of 20."""
-    digest = hmac.digest(key, f"canary {protocol.value} {who}".encode("utf-8", "surrogatepass"), hashlib.sha256)
+    digest = hmac.digest(key, f"canary {protocol.value} {who}".encode("utf-8", "surrogatepass"), "sha256")
     return int.from_bytes(digest[:8], "big") / 2**64 * 100
 
 
@@ -195,11 +194,7 @@ def check_levers(
     """
     for route, said in levers.routes.items():
         for protocol, lever in said.items():
-            try:
-                check_lever(lever)
-                _check_link(levers, lever)
-            except ValueError as error:
-                raise ValueError(f"{route}, {protocol.value}: {error}") from None
+            _check_one(levers, route, protocol, lever)
         if routes is not None and route != EVERY_ROUTE and route not in routes:
             raise ValueError(f"{route}: no such route is priced; there are {', '.join(sorted(routes))}")
     for rule in levers.clients:
@@ -208,19 +203,25 @@ def check_levers(
     if routes is None:
         routes = {name: (tuple(Protocol), None) for name in {EVERY_ROUTE, *levers.routes}}
     for route, (protocols, own) in routes.items():
-        for lever in (own or {}).values():
-            check_lever(lever)
-            _check_link(levers, lever)
+        for protocol, lever in (own or {}).items():
+            _check_one(levers, route, protocol, lever)
         _check_route(levers, route, protocols, own)
     unknown = levers.shadow - set(routes) - set(levers.routes) - {EVERY_ROUTE}
     if unknown:
         raise ValueError(f"shadow: no such route is priced: {', '.join(sorted(unknown))}")
 
 
-def _check_link(levers: Levers, lever: Lever) -> None:
+def _check_one(levers: Levers, route: str, protocol: Protocol, lever: Lever) -> None:
+    try:
+        check_lever(lever)
+    except ValueError as error:
+        raise ValueError(f"{route}, {protocol.value}: {error}") from None
     is_told = lever.stage in (Stage.DEPRECATED, Stage.BROWNOUT) or lever.deprecated_from is not None
     if is_told and levers.migration is None:
-        raise ValueError("deprecated, and clients are not told what to do: give the page's URL as migration")
+        raise ValueError(
+            f"{route}, {protocol.value}: deprecated, and clients are not told what to do: "
+            "give the page's URL as migration"
+        )
 
 
 def _check_route(levers: Levers, route: str, protocols: Collection[Protocol], own: RouteLevers | None) -> None:

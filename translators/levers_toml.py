@@ -53,6 +53,8 @@ def parse_document(text: str) -> Document:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise ValueError("not TOML of ours: too deep") from None
     steps = data.pop("change", [])
     if not isinstance(steps, list):
         raise ValueError("change: write [[change]]")

@@ -74,6 +74,7 @@ class LeverBoard:
         self._refused_text: str | None = None
         self._is_away = False
         self._is_set = False
+        self._looking: asyncio.Future[None] | None = None
 
     @property
     def levers(self) -> Levers:
@@ -110,7 +111,15 @@ class LeverBoard:
         """Keep up with the source and with the dates, until cancelled."""
         while True:
             await asyncio.sleep(self._seconds)
-            await self.refresh()
+            await self.catch_up() if self.source is not None else await self.refresh()
+
+    async def catch_up(self) -> None:
+        """Look now; whoever asks while somebody looks waits for that."""
+        if self.source is None:
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self.refresh())
+        await asyncio.shield(self._looking)
 
     async def refresh(self) -> None:
         """Look once. What cannot be read, or makes no sense, changes nothing and is logged once."""

@@ -5,7 +5,7 @@ They change the same file or table that the servers look at, one step at a time,
 
 import asyncio
 import getpass
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from translators.stages import Lever, Stage, boundaries, next_change, stage_at
 __all__ = ["levers_group"]
 
 Check = Callable[[Levers], None]
-RoutesOf = Callable[[], Iterable[str]]
+Routes = Mapping[str, Mapping[Protocol, Lever]]
+"""The routes that are known, and what the application says beside their prices."""
 
 _TRIES = 5
 
 
-def levers_group(find: Callable[[], LeverSource], check: Check, routes: RoutesOf = tuple) -> click.Group:
-    """The commands, on the source that `find` finds; `check` raises `ValueError`, `routes` are those that are known."""
+def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable[[], Routes] = dict) -> click.Group:
+    """The commands, on the source that `find` finds; `check` raises `ValueError`, `routes` finds the routes."""
     group = click.Group("levers", help="Show and move the stage of each protocol on each route.")
 
     @group.command()
@@ -144,9 +145,7 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: RoutesOf
     return group
 
 
-def _append(
-    source: LeverSource, said: dict[str, Any] | None, by: str | None, check: Check, routes: Iterable[str]
-) -> None:
+def _append(source: LeverSource, said: dict[str, Any] | None, by: str | None, check: Check, routes: Routes) -> None:
     """Add a change (None: an undo) that makes sense, and tell what it came to."""
     now = system_clock()
     change = write_change(now, _user() if by is None else by, said or {}, undo=said is None)
@@ -165,11 +164,11 @@ def _append(
     raise click.ClickException("somebody else keeps changing the levers; try again")
 
 
-def _differences(before: Levers, after: Levers, now: float, routes: Iterable[str]) -> Iterable[str]:
+def _differences(before: Levers, after: Levers, now: float, routes: Routes) -> Iterable[str]:
     lines = []
     for route in _routes((before, after), routes):
         for protocol in Protocol:
-            was, lever = lever_of(before, route, protocol), lever_of(after, route, protocol)
+            was, lever = (lever_of(each, route, protocol, routes.get(route)) for each in (before, after))
             if was != lever:
                 line = f"{route}  {protocol.value}  {stage_at(was, now).value} -> {stage_at(lever, now).value}"
                 lines.append(line + _more(lever, now))
@@ -184,10 +183,10 @@ def _more(lever: Lever, now: float) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _standings(levers: Levers, routes: Iterable[str], now: float) -> Iterable[dict[str, Any]]:
+def _standings(levers: Levers, routes: Routes, now: float) -> Iterable[dict[str, Any]]:
     for route in _routes((levers,), routes):
         for protocol in Protocol:
-            lever = lever_of(levers, route, protocol)
+            lever = lever_of(levers, route, protocol, routes.get(route))
             moment = next_change(lever, now)
             yield {
                 "route": route,
@@ -201,7 +200,7 @@ def _standings(levers: Levers, routes: Iterable[str], now: float) -> Iterable[di
 
 def _calendar(levers: Levers, now: float) -> Iterable[str]:
     lines = []
-    for route in _routes((levers,), ()):
+    for route in _routes((levers,), {}):
         for protocol, lever in sorted(levers.routes.get(route, {}).items()):
             name = f"{route}  {protocol.value}"
             lines.append((now, f"now                   {name}  {stage_at(lever, now).value}{_share(lever)}"))
@@ -221,7 +220,7 @@ def _next(row: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _routes(levers: Iterable[Levers], routes: Iterable[str]) -> list[str]:
+def _routes(levers: Iterable[Levers], routes: Routes) -> list[str]:
     return [EVERY_ROUTE, *sorted({*routes, *(name for each in levers for name in each.routes)} - {EVERY_ROUTE})]
 
 

@@ -119,7 +119,9 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
                 self.gate.board.check(changed)
 
         payments = payments_group(lambda: open_store(self.gate.store), settler)
-        payments.add_command(levers_group(levers, check, lambda: [route.name for route in self.config.routes]))
+        payments.add_command(
+            levers_group(levers, check, lambda: {route.name: route.levers for route in self.config.routes})
+        )
         cli.add_command(payments)
 
     def receive_route(self, route: BaseRoute) -> None:

@@ -194,6 +194,22 @@ async def test_a_challenge_from_before_the_change_is_honoured(tmp_path: Path) ->
     assert (answer.status_code, answer.json()["stage"]) == (400, "off")
 
 
+async def test_servers_need_not_see_a_change_at_once(protocol: Protocol, tmp_path: Path) -> None:
+    """Whoever one server has offered a protocol to can pay in it on another, which has not looked yet."""
+    text = f'{HEAD}{protocol.value} = "off"'
+    one, other = await Levered(tmp_path, text).start(), await Levered(tmp_path, text).start()
+    await one.say("")
+    credential = await one.credential(protocol)
+    assert protocol not in offered(await other.visit())
+    assert (await other.visit(headers=[credential])).status_code == 200
+    # And the other way round.
+    credential = await other.credential(protocol)
+    await one.say(text)
+    for server in (one, other):
+        answer = await server.visit(headers=[await other.credential(protocol) if server is other else credential])
+        assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("protocol", [V1, V2])
 async def test_an_x402_payment_has_as_long_as_its_402_gave_it(protocol: Protocol, tmp_path: Path) -> None:
     """`maxTimeoutSeconds` after the change: it does not say which 402 it answers."""

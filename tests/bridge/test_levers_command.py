@@ -190,7 +190,7 @@ def test_where_the_levers_are_has_to_be_said(tmp_path: Path) -> None:
 def _litestar(levers: Any) -> click.Group:
     from litestar import Litestar
 
-    @get("/report", price="0.01", protocols=["x402-v2", "mpp"])
+    @get("/report", price="0.01", protocols=["x402-v2", "mpp"], levers={"mpp": "preferred"})
     async def report() -> str:
         return "all is well"
 
@@ -212,10 +212,13 @@ def test_litestar_checks_against_its_own_routes(owner: Owner) -> None:
         return runner.invoke(cli, ["payments", "levers", *arguments])
 
     assert "no such route is priced; there are GET /report" in run("set", "mpp", "off", "--route", "GET /reprot").stderr
-    assert run("set", "mpp", "off").exit_code == 0
+    assert run("set", "mpp", "off", "--route", "GET /report").exit_code == 0
     assert "GET /report: nobody could be sure to pay" in run("set", "x402-v2", "off").stderr
-    shown = run("show").stdout
-    assert "GET /report" in shown
+    assert run("undo").exit_code == 0
+    shown = [json.loads(line) for line in run("show", "--json").stdout.splitlines()]
+    stages = {(row["route"], row["protocol"]): row["stage"] for row in shown}
+    # What stands beside the price, where the file says nothing of the route.
+    assert (stages["GET /report", "mpp"], stages["*", "mpp"]) == ("preferred", "on")
 
 
 def test_litestar_without_a_file_says_so() -> None:

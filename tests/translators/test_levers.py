@@ -275,6 +275,44 @@ def test_a_bad_document_says_where(text: str, said: str) -> None:
         parse_document(text)
 
 
+WORDS = """migration shadow clients change levers "*" mpp x402-v1 stage share header by on_until deprecated_from
+    refused_from sunset brownouts from until daily at undo without product value"""
+SECTIONS = ["", '[levers."*"]', '[levers."*".mpp]', "[[clients]]", "[[change]]", '[change.levers."*"]']
+SCALARS = st.one_of(
+    st.text(max_size=8).map(lambda text: write_change(0, text, {}).split("by = ")[-1].strip() if text else '""'),
+    st.sampled_from(["true", "false", "7", "-1.5", "nan", "[]", "{}", "[[]]", "0001-01-01", "9999-12-31"]),
+    st.sampled_from(["2027-01-01T00:00:00Z", "2027-01-01T00:00:00", "12:00:00", '"on"', '"10%"', '"*"', '["mpp"]']),
+)
+
+
+@given(st.data())
+def test_whatever_stands_in_a_document_it_is_read_or_refused(data: st.DataObject) -> None:
+    """Any value in any place: what comes out makes sense or is a `ValueError`, and nothing else."""
+    names = st.sampled_from(WORDS.split())
+    sections = st.sampled_from(SECTIONS)
+    inline = st.lists(st.tuples(names, SCALARS), max_size=4).map(
+        lambda pairs: "{ " + ", ".join(f"{name} = {value}" for name, value in dict(pairs).items()) + " }"
+    )
+    lines = []
+    for section in data.draw(st.lists(sections, max_size=4)):
+        lines.append(section)
+        pairs = data.draw(st.lists(st.tuples(names, st.one_of(SCALARS, inline)), max_size=4))
+        lines += [f"{name} = {value}" for name, value in dict(pairs).items()]
+    try:
+        said = parse_document("\n".join(lines)).levers
+        check_levers(said)
+    except ValueError:
+        return
+    for moment in (0.0, 1.8e9, 4e9):
+        table_at(said, "GET /a", Protocol, moment)
+
+
+def test_a_deep_document_is_refused() -> None:
+    """Not by a stack that overflows."""
+    with pytest.raises(ValueError, match="too deep"):
+        parse_document("a = " + "[" * 100_000)
+
+
 ALL = (tuple(Protocol), None)
 
 NONSENSE = [
