@@ -377,7 +377,7 @@ class Admitted:
             await self._note_unknown(reason)
         else:
             await self._note(State.RELEASED, reason=reason)
-        self._teller.emit("payment.rejected", reason=reason, status=status)
+        self._teller.emit("payment.rejected", reason=reason, status=status, stage="handler")
 
     async def _abandoned(self) -> None:
         if self._settling is not None:

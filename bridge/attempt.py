@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bridge.admitted import Admitted, Desk, Keeping, Refused
 from bridge.credentials import PresentedCredential
-from bridge.events import Events
+from bridge.events import Events, payment_digest
 from bridge.idempotency import IdempotencyKeys
 from bridge.levers.board import LeverBoard
 from bridge.levers.shadow import Shadow
@@ -102,6 +102,10 @@ class Attempt:
         """Why the payment cannot be settled any more; it goes on only because the journal knows it already."""
         self._presented_id: str | None = None
         self._known: dict[str, Any] | None = None
+        self._stage = "read"
+        """How far the request has got: `read`, `verify`, `claim` or `settle`."""
+        self._held_id: str | None = None
+        """The payment that this request holds: an idempotency key may stand for an earlier one than it came with."""
 
     @property
     def presented_id(self) -> str:
@@ -114,6 +118,8 @@ class Attempt:
         """Say what happened, with everything that is known of this payment."""
         if self._known is None:
             self._known = self._fields()
+        if event in ("payment.rejected", "payment.unknown"):
+            fields.setdefault("stage", self._stage)
         self.means.events.emit(event, **{**self._known, "duration_ms": self.elapsed_ms(), **fields})
 
     def _fields(self) -> dict[str, Any]:
@@ -126,6 +132,7 @@ class Attempt:
         if self.verified is not None:
             payment = self.verified.payment
             known |= {
+                "payment": payment_digest(self._held_id or payment.id),
                 "protocol": payment.protocol.value,
                 "payer": payment.authorization.payer,
                 "amount": str(payment.authorization.value),
@@ -136,6 +143,11 @@ class Attempt:
                 known |= {"payer": payment.authorization.payer or None, "scheme": payment.foreign.scheme}
                 known["x402_only"] = True
         return known
+
+    def _hold(self, payment_id: str) -> None:
+        """What happens from now on, happens to this payment."""
+        self._held_id = payment_id
+        self._known = None
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request came."""
@@ -205,6 +217,7 @@ class Attempt:
             await self._verify(presented, verifying)
 
     async def _verify(self, presented: PresentedCredential, verifying: Step) -> None:
+        self._stage = "verify"
         verifier = self.means.verifier
         if presented.protocol in self.doors.shut:
             await self._look_again()
@@ -289,6 +302,7 @@ class Attempt:
     async def take(self, presented: PresentedCredential) -> "Refused | Replayed | Admitted":
         """Claim the payment, and settle it where the route settles first; or find what came of it before."""
         assert self.verified is not None
+        self._stage = "claim"
         payment = self.verified.payment
         key = idempotency_key(self.request, payment)
         fingerprint, is_keepable = await request_fingerprint(
@@ -319,6 +333,8 @@ class Attempt:
                 break
             if not await patience.wait():
                 raise held
+        self._stage = "settle"
+        self._hold(payment_id)
         return await self._admit(
             Admitted(self, self.means.desk, self.verified, held, kept_for if is_keepable else None)
         )
@@ -429,6 +445,7 @@ class Attempt:
             if payment_id != self.verified.payment.id:
                 raise IdempotencyConflict("the answer to this idempotency key is not kept any more")
             raise AlreadyUsed("this payment was used before")
+        self._hold(payment_id)
         self.emit("payment.replayed", status=kept.status)
         return Replayed(Response(kept.status, kept.headers, kept.body))
 

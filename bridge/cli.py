@@ -56,6 +56,12 @@ def _levers() -> click.Command:
     return levers()
 
 
+def _report() -> click.Command:
+    from bridge.commands import report
+
+    return report()
+
+
 _LAZY = {
     "check": _check,
     "decode": _decode,
@@ -63,6 +69,7 @@ _LAZY = {
     "levers": _levers,
     "pay": _pay,
     "payments": _payments,
+    "report": _report,
 }
 
 
@@ -96,6 +103,11 @@ def main() -> None:
 @click.option(
     "--levers", metavar="FILE|URL", help="The stage of each protocol on each route: a .toml file, or a database."
 )
+@click.option(
+    "--events",
+    metavar="PATH",
+    help="With --serve: keep events for reports here, a path or postgresql://...; without it, nowhere.",
+)
 @click.option("--json", "as_json", is_flag=True, help="With --serve: print one JSON line when ready, log JSON.")
 def demo(
     serve: bool,
@@ -107,6 +119,7 @@ def demo(
     workers: int,
     public_url: str | None,
     levers: str | None,
+    events: str | None,
     as_json: bool,
 ) -> None:
     """Pay one Litestar route in all three protocols, settled on an embedded chain.
@@ -116,13 +129,13 @@ def demo(
     """
     if workers > 1 and store.startswith("memory"):
         raise click.UsageError("several workers need a store that they share: --store sqlite:PATH")
-    if (as_json or workers > 1) and not serve:
-        raise click.UsageError("--json and --workers go with --serve")
+    if (as_json or workers > 1 or events) and not serve:
+        raise click.UsageError("--json, --events and --workers go with --serve")
     try:
         from bridge.demo.run import STARTUP_ERRORS, DemoOptions, run
     except ModuleNotFoundError as error:
         raise click.ClickException(f'the demo needs {error.name}: pip install "x402-mpp-bridge[demo]"') from None
-    options = DemoOptions(serve, host, port, rpc_url, settler, store, workers, public_url, levers, as_json)
+    options = DemoOptions(serve, host, port, rpc_url, settler, store, workers, public_url, levers, events, as_json)
     try:
         sys.exit(run(options))
     except STARTUP_ERRORS as error:

@@ -5,6 +5,9 @@ from contextlib import asynccontextmanager
 
 import click
 
+from bridge.analytics import DEFAULT_URL, open_events
+from bridge.analytics.commands import report_group
+from bridge.clock import system_clock
 from bridge.levers.commands import levers_group
 from bridge.levers.sources import LeverSource, source_from_spec
 from bridge.payments import open_store, payments_group
@@ -14,7 +17,7 @@ from bridge.stores import store_from_url
 from bridge.stores.base import Store
 from translators.levers import check_levers
 
-__all__ = ["levers", "payments"]
+__all__ = ["levers", "payments", "report"]
 
 
 def levers() -> click.Group:
@@ -77,3 +80,8 @@ def payments() -> click.Group:
     ]
     group.callback = lambda store, rpc_url: chosen.update(store=store, rpc_url=rpc_url)
     return group
+
+
+def report() -> click.Group:
+    """`x402-mpp report`."""
+    return report_group(lambda url: open_events(url or DEFAULT_URL), system_clock, choose=True)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from bridge.admitted import Desk
+from bridge.analytics import DEFAULT_URL, EventStore, Recorder
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
@@ -144,13 +145,19 @@ class PaymentConfig:
     sinks: Sequence[Sink] = ()
     """Called with every event, besides structlog."""
 
+    event_store: EventStore | str | None = DEFAULT_URL
+    """Where events are kept for reports: `sqlite:PATH`, `postgresql://...`, or an `EventStore` with more to say. None:
+    nowhere. No request waits for it, and a payment is taken whatever becomes of it."""
+
     clock: Clock = system_clock
     """The time, in Unix seconds."""
 
     def __post_init__(self) -> None:
         self._check()
+        self.recorder = self._recorder()
         self.metrics = self._metrics()
-        self.events = Events((*self.sinks, self.metrics.sink) if self.metrics is not None else self.sinks)
+        listening = [self.metrics.sink if self.metrics is not None else None, self.recorder]
+        self.events = Events((*self.sinks, *(sink for sink in listening if sink is not None)))
         self.routes: list[PaidRoute] = []
         self._is_secret_ephemeral = False
         self._offers: list[Offer] = []
@@ -158,7 +165,8 @@ class PaymentConfig:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> "PaymentConfig":
         """Settings from `X402_MPP_RECIPIENT`, `_NETWORK`, `_SETTLER`, `_RPC_URL`, `_PRIVATE_KEY`, `_STORE`,
-        `_SECRET_KEYS`, `_PUBLIC_URL`, `_REALM`, `_SETTLE` and `_LEVERS`; `settings` win over them.
+        `_SECRET_KEYS`, `_PUBLIC_URL`, `_REALM`, `_SETTLE`, `_LEVERS`, `_EVENTS` and `_PAYER_KEY`; `settings` win over
+        them.
 
         With `_SETTLER=chain` (the default when `_RPC_URL` is set) payments are settled by `_PRIVATE_KEY` on `_RPC_URL`.
         Raises `ConfigError` for what is missing.
@@ -174,6 +182,12 @@ class PaymentConfig:
                 settings.setdefault(name, env[name])
         if "secret_keys" in env:
             settings.setdefault("secret_keys", split_list(env["secret_keys"]))
+        if "event_store" not in settings and ("events" in env or "payer_key" in env):
+            url, key = env.get("events", DEFAULT_URL), env.get("payer_key")
+            try:
+                settings["event_store"] = EventStore(url=url, payer_key=key)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
         if "settler" not in settings:
             spec = env.get("settler") or ("chain" if "rpc_url" in env else None)
             if spec is None:
@@ -226,6 +240,15 @@ class PaymentConfig:
         if self.bind_body_bytes < 0:
             raise ConfigError("bind_body_bytes: give 0 or more")
 
+    def _recorder(self) -> Recorder | None:
+        if self.event_store is None:
+            return None
+        try:
+            kept = EventStore(url=self.event_store) if isinstance(self.event_store, str) else self.event_store
+        except ValueError as error:
+            raise ConfigError(f"event_store: {error}") from None
+        return Recorder(kept, self.clock)
+
     def route(self, name: str, paid: Paid, adapt: Callable[[Any], Any] = lambda request: request) -> PaidRoute:
         """Compile a priced route and remember it for start-up's checks; raises `PriceError` with its name."""
         route = compile_route(name, paid, self._defaults(), adapt)
@@ -243,7 +266,9 @@ class PaymentConfig:
             return None
         try:
             # prometheus-client reads the same variable when it is imported, and writes into files from then on.
-            return Metrics(multiprocess="PROMETHEUS_MULTIPROC_DIR" in os.environ, recorders=self.sinks)
+            return Metrics(
+                multiprocess="PROMETHEUS_MULTIPROC_DIR" in os.environ, recorders=(*self.sinks, self.recorder)
+            )
         except MetricsMissing as error:
             raise ConfigError(f"metrics_path: {error}") from None
 
@@ -316,6 +341,7 @@ class PaymentConfig:
             replay_bytes=self.replay_bytes,
             board=board,
             shadow=Shadow(responder, keys=keys, clock=self.clock, clock_skew=self.clock_skew),
+            recorder=self.recorder,
         )
 
     def _board(self, key: bytes) -> LeverBoard | None:

@@ -4,12 +4,13 @@ Names and fields are an interface: dashboards and reports are built on them (`do
 amount, transaction and reason; it never holds a credential, a signature or a key.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
-__all__ = ["EVENTS", "Events", "Sink"]
+__all__ = ["EVENTS", "Events", "Sink", "payment_digest"]
 
 EVENTS: dict[str, str] = {
     "payment.challenged": "a 402 asked for payment; `offered` lists the protocols it offered",
@@ -32,6 +33,11 @@ _WARNED = ("payment.unknown", "payment.undelivered", "shadow.disagreed")
 
 Sink = Callable[[str, dict[str, Any]], None]
 """Called with an event's name and fields, on the event loop: it must return at once. What it raises goes no further."""
+
+
+def payment_digest(payment_id: str) -> str:
+    """What events call a payment by: the same in every protocol and request, and no bearer of anything."""
+    return hashlib.sha256(f"payment {payment_id}".encode()).hexdigest()[:32]
 
 
 class Events:

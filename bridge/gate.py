@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from bridge.admitted import Admitted, Desk, Refused
+from bridge.analytics import Recorder
 from bridge.attempt import Attempt, Means, Replayed
 from bridge.credentials import UnreadableCredential, read_credential
 from bridge.events import Events
@@ -45,6 +46,7 @@ class Gate:
     `realm` is MPP's protection space, by default the public authority. `body_limit` is in bytes: what a challenge is
     bound to, and what an answer is told by; 0 binds no challenge. `wait_seconds` is how long a request waits for
     another one with the same payment; an answer is kept for `replay_seconds` if it is at most `replay_bytes` long.
+    `recorder` is opened and closed with the gate; `events` has it among its sinks.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Gate:
         replay_bytes: int,
         board: LeverBoard | None = None,
         shadow: Shadow | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.verifier = verifier
         self.desk = desk
@@ -86,6 +89,7 @@ class Gate:
             board=board,
             shadow=shadow,
         )
+        self._recorder = recorder
         self._upkeep: list[asyncio.Task[None]] = []
 
     @property
@@ -111,6 +115,8 @@ class Gate:
         except BaseException:
             await self.store.close()
             raise
+        if self._recorder is not None:
+            self._recorder.start()
         self._upkeep = [asyncio.ensure_future(self.reconciler.run()), asyncio.ensure_future(self._purge())]
         if self.board is not None:
             self._upkeep.append(asyncio.ensure_future(self.board.run()))
@@ -124,6 +130,9 @@ class Gate:
             await asyncio.wait(self.desk.at_work)
         await self.settler.close()
         await self.store.close()
+        if self._recorder is not None:
+            # In a thread of its own: what waits is written, and a store that is away keeps nobody for long.
+            await asyncio.to_thread(self._recorder.close)
 
     async def ready(self) -> dict[str, str]:
         """What keeps a payment from being taken now, by part (`store`, `settler`); empty when nothing does."""

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from bridge.clock import Clock
-from bridge.events import Events
+from bridge.events import Events, payment_digest
 from bridge.randomness import fresh_owner
 from bridge.settlers.base import Fate, Found
 from bridge.stores.base import ClaimLost, Record, Store
@@ -123,6 +123,7 @@ class Reconciler:
         self._events.emit(
             "payment.reconciled",
             outcome=resolution.verdict.value,
+            payment=payment_digest(record.id),
             route=record.route,
             correlation_id=record.correlation_id,
             protocol=record.protocol.value,

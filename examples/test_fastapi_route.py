@@ -58,7 +58,7 @@ def test_what_is_not_in_the_table_is_free() -> None:
 
 @asynccontextmanager
 async def _client(settler: FakeSettler) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(PaymentConfig(SELLER.address, settler, network="base-sepolia", store="memory"))
+    app = create_app(PaymentConfig(SELLER.address, settler, network="base-sepolia", store="memory", event_store=None))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client

@@ -61,7 +61,7 @@ def test_a_price_follows_the_request() -> None:
 
 @asynccontextmanager
 async def _client(settler: FakeSettler) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(PaymentConfig(SELLER.address, settler, network="base-sepolia", store="memory"))
+    app = create_app(PaymentConfig(SELLER.address, settler, network="base-sepolia", store="memory", event_store=None))
     transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client

@@ -50,6 +50,7 @@ class DemoSettings(msgspec.Struct, frozen=True):
     secret_keys: list[str]
     public_url: str | None = None
     levers: str | None = None
+    events: str | None = None
 
 
 @get("/weather", price="0.01", description="The weather, for a cent", bazaar=Bazaar(output={"weather": "sunny"}))
@@ -106,6 +107,7 @@ def create_app(settings: DemoSettings, sinks: Sequence[Sink] = ()) -> Litestar:
         secret_keys=settings.secret_keys,
         public_url=settings.public_url,
         sinks=sinks,
+        event_store=settings.events,
         health_path="/health",
         levers=settings.levers,
         levers_seconds=0.2,

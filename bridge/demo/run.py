@@ -45,6 +45,7 @@ class DemoOptions(msgspec.Struct, frozen=True):
     workers: int
     public_url: str | None
     levers: str | None
+    events: str | None
     json: bool
 
 
@@ -62,6 +63,7 @@ async def _run(options: DemoOptions) -> int:
             secret_keys=[secrets.token_hex(32)],
             public_url=options.public_url,
             levers=options.levers,
+            events=options.events,
         )
         if options.serve:
             await _serve(options, settings)

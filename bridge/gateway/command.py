@@ -29,6 +29,11 @@ __all__ = ["gateway"]
     help="Where claims live: memory, sqlite:PATH, postgresql://... or redis://...  [default: sqlite:payments.sqlite3]",
 )
 @click.option(
+    "--events",
+    metavar="PATH",
+    help="Where events are kept for reports: a path, postgresql://... or none.  [default: events.sqlite3]",
+)
+@click.option(
     "--rpc-url", metavar="URL", help="A node of the chain, to be asked what became of a payment that got no answer."
 )
 @click.option(

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from bridge.analytics import DEFAULT_URL, EventStore
 from bridge.config import ENV_PREFIX, ConfigError, check_public_url, split_list
 from bridge.gateway.headers import TrustedProxies
 from bridge.gateway.upstreams import Upstreams
@@ -20,7 +21,18 @@ __all__ = ["GatewayConfig", "load"]
 _YEAR = 365 * 24 * 60 * 60
 _LISTS = ("secret_keys", "trusted_proxies", "protocols")
 _ENVIRONMENT = (
-    *("upstream", "public_url", "store", "secret_keys", "rpc_url", "realm", "trusted_proxies", "protocols"),
+    *(
+        "upstream",
+        "public_url",
+        "events",
+        "payer_key",
+        "store",
+        "secret_keys",
+        "rpc_url",
+        "realm",
+        "trusted_proxies",
+        "protocols",
+    ),
     *("credential_header", "host_header", "health_path", "timeout", "max_body", "max_concurrency"),
     *("host", "port", "workers"),
 )
@@ -33,6 +45,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     upstreams: dict[str, str]
     """The servers behind it: path prefix to URL. As with nginx, a URL with a path (`http://host/`) has it in the place
     of the prefix; one without gets the path whole."""
+    events: str | None = DEFAULT_URL
+    """Where events are kept for reports: see `PaymentConfig.event_store`; `none` keeps none."""
+    payer_key: str | None = None
+    """A secret that payers are hashed with there: see `EventStore.payer_key`."""
     public_url: str | None = None
     """Where clients reach the gateway: scheme, host, and a path where a proxy in front strips one. None: taken from a
     loopback `Host`, else from the socket's address."""
@@ -98,6 +114,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         except ValueError as error:
             raise ConfigError(f"upstreams: {error}") from None
         try:
+            self.event_store()
+        except ValueError as error:
+            raise ConfigError(f"events: {error}") from None
+        try:
             TrustedProxies(self.trusted_proxies)
         except ValueError as error:
             raise ConfigError(f"trusted_proxies: {error}") from None
@@ -136,6 +156,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 raise ConfigError(f"{name}: give 0 or more, and less than {_YEAR}")
         if self.health_path is not None and (self.health_path[:1] != "/" or self.health_path[-1:] == "/"):
             raise ConfigError("health_path: begin it with a slash, and do not end it with one")
+
+    def event_store(self) -> EventStore | None:
+        """The event store's settings; None where none is kept. Raises `ValueError` for what cannot work."""
+        if self.events in (None, "none"):
+            return None
+        return EventStore(url=self.events, payer_key=self.payer_key)
 
     @property
     def is_loopback(self) -> bool:

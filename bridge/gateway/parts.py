@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from bridge.admitted import Desk
+from bridge.analytics import Recorder
 from bridge.clock import Clock
 from bridge.config import ConfigError
 from bridge.events import Events, Sink
@@ -44,7 +45,9 @@ class Parts:
         self.public = config.public_url.rstrip("/") if config.public_url else None
         self.keys = _keys(config)
         self.adds = frozenset(Protocol(protocol) for protocol in config.protocols)
-        self.events = Events(sinks)
+        kept = config.event_store()
+        self.recorder = None if kept is None else Recorder(kept, clock)
+        self.events = Events(sinks if self.recorder is None else (*sinks, self.recorder))
         self.learned = Learned()
         self.chain = Chain(config.rpc_url)
         self.forwarder = Forwarder(timeout=config.timeout, stall=config.stall, connections=config.max_concurrency)
@@ -68,7 +71,7 @@ class Parts:
             lease_seconds=config.lease_seconds,
             interval_seconds=config.reconcile_seconds,
         )
-        self.gate = self._gate(self.chain, self.responder, self.events, None)
+        self.gate = self._gate(self.chain, self.responder, self.events, None, self.recorder)
         """Opens and closes everything; each payment has a gate of its own beside it."""
 
     def gate_for(self, exchange: Exchange, verified: Verified | None) -> Gate:
@@ -77,7 +80,14 @@ class Parts:
         gate.desk.at_work = self.gate.desk.at_work
         return gate
 
-    def _gate(self, settler: Any, responder: Any, events: Any, verified: Verified | None) -> Gate:
+    def _gate(
+        self,
+        settler: Any,
+        responder: Any,
+        events: Any,
+        verified: Verified | None,
+        recorder: Recorder | None = None,
+    ) -> Gate:
         config = self.config
         verifier: Any
         if verified is not None:
@@ -108,6 +118,7 @@ class Parts:
             wait_seconds=config.wait_seconds,
             replay_seconds=config.replay_seconds,
             replay_bytes=config.replay_bytes,
+            recorder=recorder,
         )
 
     def warn(self) -> None:

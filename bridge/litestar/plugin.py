@@ -23,6 +23,8 @@ from litestar.plugins import CLIPlugin, InitPlugin, ReceiveRoutePlugin
 from litestar.routes import ASGIRoute, BaseRoute, HTTPRoute, WebSocketRoute
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from bridge.analytics import Events, open_events
+from bridge.analytics.commands import report_group
 from bridge.asgi import GateMiddleware, accept_of, payment_of, send_response, settlement_of
 from bridge.config import PaymentConfig
 from bridge.discovery import Discovery, priced
@@ -99,7 +101,7 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
         await send_response(send, page, scope["method"])  # type: ignore[arg-type, typeddict-item]
 
     def on_cli_init(self, cli: Group) -> None:
-        """Add `litestar payments`, on this application's store and settler."""
+        """Add `litestar payments`, on this application's store, settler and events."""
 
         @asynccontextmanager
         async def settler() -> AsyncIterator[Settler]:
@@ -122,6 +124,13 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
         payments.add_command(
             levers_group(levers, check, lambda: {route.name: route.levers for route in self.config.routes})
         )
+
+        def events(_: str | None) -> Events:
+            if self.config.recorder is None:
+                raise ValueError("this application keeps no events: event_store is None")
+            return open_events(self.config.recorder.url)
+
+        payments.add_command(report_group(events, self.config.clock, choose=False))
         cli.add_command(payments)
 
     def receive_route(self, route: BaseRoute) -> None:

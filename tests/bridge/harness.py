@@ -183,6 +183,7 @@ class House:
                 {
                     "recipient": RECIPIENT,
                     "settler": self.settler,
+                    "event_store": None,
                     "network": "base-sepolia",
                     "store": MemoryStore(),
                     "secret_keys": [KEY],

@@ -42,6 +42,7 @@ def config_of(**settings: Any) -> PaymentConfig:
     known = {
         "recipient": RECIPIENT,
         "settler": FakeSettler(),
+        "event_store": None,
         "network": "base-sepolia",
         "store": MemoryStore(),
         "secret_keys": [KEY],

@@ -19,7 +19,13 @@ CUSTOM = Asset(4242, "0x" + "ab" * 20, 18, "Coin", "1")
 
 
 def config_of(**settings: Any) -> PaymentConfig:
-    known = {"recipient": RECIPIENT, "settler": FakeSettler(), "store": "memory:", "secret_keys": [KEY]}
+    known = {
+        "recipient": RECIPIENT,
+        "settler": FakeSettler(),
+        "store": "memory:",
+        "secret_keys": [KEY],
+        "event_store": None,
+    }
     return PaymentConfig(**(known | settings))
 
 

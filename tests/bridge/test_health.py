@@ -60,7 +60,12 @@ async def test_in_litestar() -> None:
 
     settler = FakeSettler()
     config = PaymentConfig(
-        recipient=RECIPIENT, settler=settler, network="base-sepolia", store="memory", health_path="/health"
+        recipient=RECIPIENT,
+        settler=settler,
+        network="base-sepolia",
+        store="memory",
+        health_path="/health",
+        event_store=None,
     )
     app = Litestar([report], plugins=[PaymentPlugin(config)], opt={"price": "0.05"}, logging_config=None)
     async with AsyncTestClient(app) as client:

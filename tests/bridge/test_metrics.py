@@ -133,7 +133,13 @@ async def test_in_litestar() -> None:
         return "the report"
 
     config = PaymentConfig(
-        RECIPIENT, FakeSettler(), store=MemoryStore(), secret_keys=[KEY], metrics_path="/metrics", network="base"
+        RECIPIENT,
+        FakeSettler(),
+        store=MemoryStore(),
+        secret_keys=[KEY],
+        metrics_path="/metrics",
+        network="base",
+        event_store=None,
     )
     app = Litestar([report], plugins=[PaymentPlugin(config)], opt={"price": "1"})
     async with AsyncTestClient(app) as client:

@@ -27,7 +27,9 @@ async def test_payers_pay_by_the_real_clock(protocol: Protocol) -> None:
         await send({"type": "http.response.body", "body": b"the report"})  # type: ignore[operator]
 
     settler = FakeSettler()
-    config = PaymentConfig(RECIPIENT, settler, network="base-sepolia", store="memory:", secret_keys=["k" * 32])
+    config = PaymentConfig(
+        RECIPIENT, settler, network="base-sepolia", store="memory:", secret_keys=["k" * 32], event_store=None
+    )
     transport = httpx.ASGITransport(PaymentMiddleware(app, config=config, routes={"GET /report": "0.01"}))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         asked = await ask(client, "/report", protocol)

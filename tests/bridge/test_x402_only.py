@@ -343,7 +343,12 @@ async def test_the_settler_is_asked_about_each(monkeypatch: pytest.MonkeyPatch) 
 async def test_only_a_facilitator_can_settle_it(settler: Any) -> None:
     """The others refuse to start, and name it."""
     config = PaymentConfig(
-        recipient=RECIPIENT, settler=settler, network="base-sepolia", store=MemoryStore(), secret_keys=[KEY]
+        recipient=RECIPIENT,
+        settler=settler,
+        network="base-sepolia",
+        store=MemoryStore(),
+        secret_keys=[KEY],
+        event_store=None,
     )
     app = PaymentMiddleware(house().handler, config=config, routes={"GET /report": PRICES})  # type: ignore[arg-type]
     with pytest.raises(SettlerConfigError, match="x402-only offer exact by permit2 on eip155:84532"):

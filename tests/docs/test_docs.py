@@ -302,7 +302,13 @@ def test_litestar_has_the_same_commands_on_payments() -> None:
     cli = click.Group()
     config = PaymentConfig("0x" + "11" * 20, "null", store="memory", secret_keys=["k" * 32])
     PaymentPlugin(config).on_cli_init(cli)
-    mounted = dict(every_command(cli.commands["payments"], "x402-mpp payments"))
+    payments = cli.commands["payments"]
+    assert isinstance(payments, click.Group)
+    reports = payments.commands.pop("report")
+    for name, at in every_command(reports, "x402-mpp report"):
+        alone = [p.opts for p in COMMANDS[name].params]
+        assert [p.opts for p in at.params] == [opts for opts in alone if opts != ["--events"]]
+    mounted = dict(every_command(payments, "x402-mpp payments"))
     # The levers are an application's part like its payments, and have a command of their own where there is none.
     mounted = {name.replace("payments levers", "levers"): at for name, at in mounted.items()}
     groups = ("x402-mpp payments", "x402-mpp levers")

@@ -62,6 +62,7 @@ async def client(
         settler,
         network="base-sepolia",
         store="memory",
+        event_store=None,
         public_url="https://api.example.com",
         secret_keys=["k" * 32],
         sinks=[lambda name, fields: events.append((name, fields))],

@@ -83,6 +83,7 @@ def application(start: Start, points: Points) -> Any:
     """Two priced routes, `/on_success` and `/first`, whose handler writes down every run."""
     config = PaymentConfig(
         recipient=start.recipient,
+        event_store=None,
         settler=CrashingSettler(_settler(start), points),
         network=TOKEN.chain_id,
         asset=TOKEN,

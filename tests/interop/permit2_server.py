@@ -52,6 +52,7 @@ async def main() -> None:
 
     config = PaymentConfig(
         recipient=pay_to,
+        event_store=None,
         network=TOKEN.chain_id,
         asset=TOKEN,
         settler=FacilitatorSettler(facilitator_url),

@@ -283,7 +283,13 @@ async def lab(server: Server | None = None, **settings: Any) -> AsyncIterator[La
 async def gateway_before(upstreams: dict[str, str], server: Server, **settings: Any) -> AsyncIterator[Lab]:
     """A gateway with these settings before these upstreams."""
     told: list[tuple[str, dict[str, Any]]] = []
-    known: dict[str, Any] = {"upstreams": upstreams, "secret_keys": (KEY,), "wait_seconds": 0.0, "timeout": 5.0}
+    known: dict[str, Any] = {
+        "upstreams": upstreams,
+        "secret_keys": (KEY,),
+        "wait_seconds": 0.0,
+        "timeout": 5.0,
+        "events": None,
+    }
     store = settings.pop("store", None) or MemoryStore()
     clock = {"clock": settings.pop("clock")} if "clock" in settings else {}
     gateway = Gateway(

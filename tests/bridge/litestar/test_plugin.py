@@ -67,6 +67,7 @@ class Shop:
         known = {
             "recipient": RECIPIENT,
             "settler": self.settler,
+            "event_store": None,
             "network": "base-sepolia",
             "store": MemoryStore(),
             "secret_keys": [KEY],

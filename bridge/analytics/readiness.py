@@ -1,0 +1,121 @@
+"""Whether a protocol can be switched off: whom that would lose today, and what to do next."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import msgspec
+
+from bridge.analytics.figures import amounts
+from bridge.analytics.report import Span
+
+__all__ = ["Left", "LeftGroup", "Readiness", "next_steps", "per_day", "share_lost"]
+
+
+class LeftGroup(msgspec.Struct, frozen=True):
+    """What would be lost on one route, or of one client product."""
+
+    name: str
+    payers: int
+    payments: int
+    revenue: dict[str, str]
+    """By asset, in atomic units, over the window."""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """A payer who still pays in the protocol."""
+
+    payer: str
+    payments: int
+    """In this protocol, over the window."""
+    revenue: dict[str, str]
+    last_at: float
+    also: list[str]
+    """The other protocols that this payer has ever paid in."""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What switching `protocol` off today would lose, by what was paid in the window."""
+
+    protocol: str
+    since: float
+    until: float
+    days: float
+    """Of the window, those that there are figures for: what figures by day are divided by."""
+    recorded_since: float | None
+    dropped: int
+    """Events of the window that were not recorded: what is lost may be more than the figures say."""
+    payers: int
+    """Who paid in it."""
+    moved: int
+    """Of these, who have already paid in another protocol."""
+    payments: int
+    unnamed_payments: int
+    """Of these, those whose payer is not known."""
+    revenue: dict[str, str]
+    """Over the window, by asset, in atomic units."""
+    revenue_per_day: dict[str, str]
+    """Rounded down to whole atomic units."""
+    all_payers: int
+    """Who paid in any protocol."""
+    all_payments: int
+    share_of_payers: float
+    """`payers` of `all_payers`."""
+    share_of_payments: float
+    """`payments` of `all_payments`."""
+    share: float
+    """The larger of the two: what `--fail-over` compares."""
+    routes: list[LeftGroup]
+    clients: list[LeftGroup]
+    """By product and version."""
+    left: list[Left]
+    """The payers who would be lost, those with the most payments first; not more than were asked for."""
+    next: list[str]
+    """What to do about it."""
+
+
+def share_lost(payers: int, all_payers: int, payments: int, all_payments: int) -> tuple[float, float, float]:
+    """Shares of payers and of payments, and the larger."""
+    of_payers = payers / all_payers if all_payers else 0.0
+    of_payments = payments / all_payments if all_payments else 0.0
+    return round(of_payers, 8), round(of_payments, 8), round(max(of_payers, of_payments), 8)
+
+
+def covered_days(span: Span, recorded_since: float | None) -> float:
+    """The days of `span` that there are figures for, one at least."""
+    begins = max(span.since, recorded_since if recorded_since is not None else span.since)
+    return max(1.0, (span.until - begins) / 86400)
+
+
+def per_day(money: dict[tuple[str, str], int], days: float) -> dict[str, str]:
+    """Revenue a day, in whole atomic units."""
+    return amounts({key: int(Fraction(amount) / Fraction(days)) for key, amount in money.items()})
+
+
+def next_steps(
+    *, protocol: str, payers: int, moved: int, payments: int, clients: Sequence[LeftGroup], covered: bool, dropped: int
+) -> list[str]:
+    """What the figures advise, in sentences."""
+    steps = []
+    if not covered:
+        steps.append("The record is younger than this window: wait, or ask for a shorter one.")
+    if dropped:
+        steps.append(f"{dropped} events of this window were dropped: take these figures as the least that is lost.")
+    if payments == 0:
+        steps.append(f"Nobody paid in {protocol}: set it to `refused`, and watch who is refused.")
+        return steps
+    if payers and moved == payers:
+        steps.append(
+            f"All {payers} can pay in another protocol: announce `brownout`, then set {protocol} to `refused`."
+        )
+        return steps
+    stranded = payers - moved
+    if stranded:
+        steps.append(
+            f"{stranded} have never paid in another protocol: set {protocol} to `deprecated`, so that they hear."
+        )
+    if moved:
+        steps.append(f"{moved} could pay in another protocol already: `brownout` shows whether their clients do.")
+    if clients:
+        names = ", ".join(client.name or "(unknown)" for client in clients[:3])
+        steps.append(f"Ask for upgrades where the most is paid by: {names}.")
+    return steps
