@@ -106,7 +106,10 @@ class Reducer:
         self._key = payer_key
 
     def reduce(self, at: float, event: str, fields: dict[str, Any]) -> Fact | Mark | None:
-        """What is kept of an event; None of one about payments that is not known here. Never its user agent in full; an event has no IP address to begin with."""
+        """What is kept of an event; None of one about payments that is not known here.
+
+        Never its user agent in full; an event has no IP address to begin with.
+        """
         if event not in KINDS:
             # What comes with every payment is no mark on a chart.
             return None if event.startswith(("payment.", "shadow.")) else _mark(at, event, fields)
