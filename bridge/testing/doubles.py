@@ -1,8 +1,7 @@
-"""Doubles for tests, yours and ours: a clock that stands still, and a settler that moves nothing and remembers."""
+"""Doubles: a clock that stands still, and a settler that moves nothing and remembers."""
 
 from collections.abc import Callable, Sequence
 
-from bridge.payers import Account, account, ask, credential, pay, read_402
 from bridge.settlers.base import BeforeBroadcast, Fate, Found
 from bridge.stores.base import Record
 from translators.checks import is_proven
@@ -10,7 +9,7 @@ from translators.errors import AlreadyUsed, Unavailable, VerificationFailed
 from translators.keccak import keccak256
 from translators.payment import Offer, Payment, Resource, Settlement
 
-__all__ = ["Account", "FakeSettler", "FixedClock", "account", "ask", "credential", "pay", "read_402"]
+__all__ = ["FakeSettler", "FixedClock"]
 
 
 class FixedClock:
