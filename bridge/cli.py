@@ -1,6 +1,7 @@
 """The command `x402-mpp`. Everything heavy is imported by the command that needs it, so that help is quick."""
 
 import sys
+import textwrap
 
 import click
 
@@ -18,6 +19,18 @@ class _Commands(click.Group):
         """One of them."""
         make = _LAZY.get(cmd_name)
         return make() if make is not None else super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write their first sentences, without making those that are made only when asked for."""
+        names = self.list_commands(ctx)
+        width = formatter.width - 6 - max(map(len, names))
+        rows = []
+        for name in names:
+            command = super().get_command(ctx, name)
+            said = command.get_short_help_str(width) if command is not None else _SUMMARIES[name]
+            rows.append((name, textwrap.shorten(said, width, placeholder="...")))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def _payments() -> click.Command:
@@ -71,6 +84,16 @@ _LAZY = {
     "payments": _payments,
     "report": _report,
 }
+
+_SUMMARIES = {
+    "check": "Find out what a paid route speaks, and what is wrong with it.",
+    "decode": "Show what a payment header or body says, and whether it holds.",
+    "gateway": "Let MPP clients, and both generations of x402 clients, pay an x402 server that stays as it is.",
+    "levers": "Show and move the stage of each protocol on each route.",
+    "pay": "Ask for URL, and pay for it if it has to be paid for.",
+    "payments": "Show the payment journal, and look into payments that were left behind.",
+}
+"""The first sentences of those, so that a list of them imports none; a test holds each against its command's own."""
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

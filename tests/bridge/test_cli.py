@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from bridge import cli
 from bridge.cli import main
 
 HEAVY = ("web3", "litestar", "eth", "uvicorn", "aiohttp", "httpx")
@@ -42,6 +43,13 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         [sys.executable, "-c", PROBE.format(heavy=HEAVY), *arguments], capture_output=True, text=True, check=False
     )
     assert (ran.stdout.strip(), ran.stderr) == ("[]", "")
+
+
+def test_the_list_of_commands_says_what_each_says() -> None:
+    """Those that are made only when asked for have their first sentence beside them."""
+    assert cli._SUMMARIES.keys() == cli._LAZY.keys()
+    for name, make in cli._LAZY.items():
+        assert make().get_short_help_str(1000) == cli._SUMMARIES[name], name
 
 
 def test_installed_command() -> None:
@@ -91,18 +99,18 @@ def test_importing_the_bridge_imports_no_framework() -> None:
 
 
 def test_help_is_quick() -> None:
-    """`--help` takes 0.2 s on a quiet machine; here it may take four times what Python takes to do nothing, and 1 s."""
+    """`--help` takes under 300 ms; a busy machine is forgiven, by what Python takes there to do nothing."""
 
     def seconds(*command: str) -> float:
         begun = time.perf_counter()
         subprocess.run(command, capture_output=True, check=True)
         return time.perf_counter() - begun
 
-    # The quickest of several: the machine may be busy, and what it costs at least is what is asked.
+    # The quickest of several is what it costs where nothing is in its way.
     command = Path(sys.executable).with_name("x402-mpp")
     ours = min(seconds(str(command), "--help") for _ in range(5))
     nothing = min(seconds(sys.executable, "-c", "pass") for _ in range(5))
-    assert ours < 1.0 + 4 * nothing
+    assert ours < 0.3 + 8 * nothing
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
