@@ -19,7 +19,14 @@ _PROTOCOLS = click.Choice(["x402-v1", "x402-v2", "mpp"])
 @click.option("--rpc-url", envvar="X402_MPP_RPC_URL", metavar="URL", help="A node of the chain, to ask the tokens.")
 @click.option("--follow", is_flag=True, help="Follow redirects, at most five, and never from https to http.")
 @click.option("--connect-to", metavar="HOST:PORT", help="Connect here, and keep the URL's name: one of many servers.")
-@click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1, 600), help="Seconds an answer.")
+@click.option(
+    "--timeout",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 600),
+    metavar="SECONDS",
+    help="How long one answer may take.",
+)
 @click.option("--ignore", multiple=True, metavar="RULE", help="Do not ask this rule; repeatable.")
 @click.option(
     "--fail-on",

@@ -20,7 +20,7 @@ from translators.lint import rules_paid, rules_terms
 from translators.lint.table import RULES
 
 from .faulty import OTHER, PAY_TO, TOKEN, Shop, charge, drop, fill, fold, put, right, twice
-from .raw_server import RawAnswer, RawRequest, serving
+from .raw_server import CERTIFICATE, RawAnswer, RawRequest, serving
 
 Fault = Callable[[Shop], None]
 FAULTS: dict[str, tuple[str, Fault, tuple[str, ...]]] = {}
@@ -787,6 +787,41 @@ def test_plain_http_beyond_the_loopback_is_found() -> None:
     with serving(lambda request: right(request, origin=origin).answer()) as port:
         told = check(port, origin=origin)
     assert [finding["rule"] for finding in told["findings"]] == ["plain-http"]
+
+
+HTTPS = "https://shop.example.org"
+
+
+def test_a_server_behind_tls_is_checked_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--connect-to` keeps the URL's name: `Host`, and the name that the certificate has to have."""
+    with serving(lambda request: right(request, origin=HTTPS).answer(), tls=True) as port:
+        ran = CliRunner().invoke(main, ["check", f"{HTTPS}/weather", "--connect-to", f"127.0.0.1:{port}"])
+        assert ran.exit_code == 1
+        assert "certificate" in ran.output.lower()
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        assert check(port, origin=HTTPS)["findings"] == []
+        other = ["check", "https://other.example.org/", "--connect-to", f"127.0.0.1:{port}"]
+        assert "certificate" in CliRunner().invoke(main, other).output.lower()
+
+
+def test_http_behind_https_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy ends TLS, and the application behind it believes that it was asked over http."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+    def unaware(request: RawRequest) -> RawAnswer:
+        shop = right(request, origin=HTTPS)
+        _resource(shop, shop.url.replace("https://", "http://"))
+        return shop.answer()
+
+    with serving(unaware, tls=True) as port:
+        told = check(port, origin=HTTPS)
+        assert [finding["rule"] for finding in told["findings"]] == ["resource-scheme"] * 2
+        # And down to http, which a redirect is not followed to.
+        away = RawAnswer(301, [("Location", "http://shop.example.org/weather")])
+    with serving(lambda request: away, tls=True) as port:
+        through = ["--connect-to", f"127.0.0.1:{port}", "--follow"]
+        ran = CliRunner().invoke(main, ["check", f"{HTTPS}/weather", *through])
+    assert (ran.exit_code, "from https to http" in ran.output) == (1, True)
 
 
 def test_every_rule_has_a_fault() -> None:

@@ -13,6 +13,7 @@ from translators.lint import rules_paid, rules_terms
 from .chain import Anvil, Wallet
 from .faulty import Shop, charge
 from .our_server import OurServer
+from .raw_server import CERTIFICATE, serving
 from .till import Till, open_till
 
 KEY = "0x" + "11" * 32
@@ -189,7 +190,7 @@ def test_the_limit_holds_for_all_payments_together() -> None:
     assert len(till.seen) == 2
 
 
-def test_real_money_is_not_paid_to_others_unless_told() -> None:
+def test_real_money_is_not_paid_to_others_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mainnet's token, asked for by another machine: not signed. By this machine, or on a testnet, it is."""
     mainnet = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
     extra = {"name": "USD Coin", "version": "2"}
@@ -201,19 +202,27 @@ def test_real_money_is_not_paid_to_others_unless_told() -> None:
         shop.charges[0]["methodDetails"]["chainId"] = 8453
 
     till = Till(shop=on_mainnet)
-    with open_till(till) as (url, _):
-        port = url.rpartition(":")[2].partition("/")[0]
-        elsewhere = ("https://shop.example.org/weather", "--connect-to", f"127.0.0.1:{port}", "--timeout", "1")
-        # Without TLS the name cannot be asked at all, so the rule itself is asked.
-        ran = CliRunner().invoke(main, ["check", *elsewhere, "--pay"], env={"X402_MPP_PRIVATE_KEY": KEY})
-        assert ran.exit_code == 1
-        plain = (elsewhere[0].replace("https", "http"), *elsewhere[1:])
-        told = check(*plain, "--pay")
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with serving(till.answer, tls=True) as port:
+        elsewhere = ("https://shop.example.org/weather", "--connect-to", f"127.0.0.1:{port}", "--pay")
+        told = check(*elsewhere)
         assert told["paid"] == []
-        assert len(told["notes"]) == 3
+        assert [note.partition(":")[0] for note in told["notes"]] == [f"{name} not paid" for name in told["speaks"]]
+        assert all("--real-money" in note for note in told["notes"])
         assert till.seen == set()
-        here = check(url, "--pay")
-    assert len(here["paid"]) == 3
+        assert len(check(*elsewhere, "--real-money")["paid"]) == 3
+    with open_till(till) as (url, _):
+        assert len(check(url, "--pay")["paid"]) == 3
+
+
+def test_no_credential_goes_over_plain_http_to_another_machine() -> None:
+    """Everybody on the way could take it."""
+    till = Till()
+    with serving(till.answer) as port:
+        told = check("http://shop.example.org/weather", "--connect-to", f"127.0.0.1:{port}", "--pay", "--real-money")
+    assert told["paid"] == []
+    assert all("plain HTTP" in note for note in told["notes"])
+    assert till.seen == set()
 
 
 def test_a_payment_without_an_answer_is_said_to_be_open() -> None:
