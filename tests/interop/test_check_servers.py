@@ -37,6 +37,7 @@ TRUE_OF: dict[str, dict[str, set[str]]] = {
     "py-x402-flask": {"/weather": {HEAD}, "/echo": set()},
     "@x402/express": {"/weather": {HEAD}, "/echo": set()},
     "@x402/hono": {"/weather": {HEAD}, "/echo": set()},
+    "py-x402-bazaar": {"/weather": {UNPRICED}, "/echo": {UNPRICED}},
     "mppx-server": {"/weather": {NO_MEMBERS}, "/echo": {DIGEST}},
     "pympp-server": {"/weather": {UNPRICED, REALM, DRAFT_NONCE}, "/echo": {UNPRICED, REALM, DIGEST}},
 }
