@@ -26,9 +26,10 @@ class _Commands(click.Group):
         width = formatter.width - 6 - max(map(len, names))
         rows = []
         for name in names:
-            command = super().get_command(ctx, name)
-            said = command.get_short_help_str(width) if command is not None else _SUMMARIES[name]
-            rows.append((name, textwrap.shorten(said, width, placeholder="...")))
+            said = _SUMMARIES.get(name)
+            if said is None and (command := self.get_command(ctx, name)) is not None:
+                said = command.get_short_help_str(width)
+            rows.append((name, textwrap.shorten(said or "", width, placeholder="...")))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -92,6 +93,7 @@ _SUMMARIES = {
     "levers": "Show and move the stage of each protocol on each route.",
     "pay": "Ask for URL, and pay for it if it has to be paid for.",
     "payments": "Show the payment journal, and look into payments that were left behind.",
+    "report": "Who paid what, in which protocol, and how it went.",
 }
 """The first sentences of those, so that a list of them imports none; a test holds each against its command's own."""
 
