@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +13,7 @@ from bridge.credentials import PresentedCredential
 from bridge.events import Events, payment_digest
 from bridge.idempotency import IdempotencyKeys
 from bridge.levers.board import LeverBoard
+from bridge.levers.entrance import Entrance
 from bridge.levers.shadow import Shadow
 from bridge.randomness import fresh_id, fresh_owner
 from bridge.reconciler import Reconciler, Verdict
@@ -30,11 +30,9 @@ from translators.errors import (
     IdempotencyConflict,
     OutcomeUnknown,
     PaymentError,
-    PaymentExpired,
     PaymentRequired,
     Unavailable,
 )
-from translators.levers import ORDER, Doors
 from translators.lifecycle import State
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource
 
@@ -89,9 +87,7 @@ class Attempt:
         self.route = route
         self.request = request
         self.offers = offers
-        board = means.board
-        self.board = board if board is not None and board.touches(route) else None
-        self.doors = self.board.doors(route, request) if self.board is not None else _all_open(route.protocols)
+        self.entrance = Entrance(means.board, route, request)
         self.resource: Resource = route.resource(request.url)
         self.realm = means.realm or request.authority
         self.bound_to = f"{request.method} {request.path}"
@@ -161,7 +157,7 @@ class Attempt:
         self.emit(
             "payment.challenged",
             protocol=Protocol.MPP.value if says_mpp else None,
-            offered=sorted(protocol.value for protocol in self.doors.offered),
+            offered=sorted(protocol.value for protocol in self.entrance.doors.offered),
             amount=str(self.offers[0].amount),
             asset=self.offers[0].asset.address,
             network=self.offers[0].network,
@@ -187,7 +183,7 @@ class Attempt:
     def _context(self, correlation_id: str, digest: str | None, protocol: Protocol | None) -> ChallengeContext:
         return ChallengeContext(
             self.route,
-            self.doors,
+            self.entrance.doors,
             self.offers,
             self.resource,
             self.realm,
@@ -195,20 +191,9 @@ class Attempt:
             correlation_id,
             digest=digest,
             accept_payment=self.request.header(b"accept-payment"),
-            notice=self.notice(protocol),
-            migration=self.board.levers.migration if self.board is not None else None,
+            notice=self.entrance.notice(protocol),
+            migration=self.entrance.migration,
         )
-
-    def notice(self, protocol: Protocol | None) -> tuple[tuple[bytes, bytes], ...]:
-        """The headers of every answer in a protocol that will end here.
-
-        An answer is in the protocol of its request's credential; without one, in the only protocol that it offers.
-        """
-        if self.board is None:
-            return ()
-        if protocol is None and len(self.doors.offered) == 1:
-            (protocol,) = self.doors.offered
-        return self.board.notice(self.route, protocol) if protocol is not None else ()
 
     async def verify(self, presented: PresentedCredential) -> None:
         """Check the credential, first without and then with the chain; raises a `PaymentError`."""
@@ -219,9 +204,7 @@ class Attempt:
     async def _verify(self, presented: PresentedCredential, verifying: Step) -> None:
         self._stage = "verify"
         verifier = self.means.verifier
-        if presented.protocol in self.doors.shut:
-            await self._look_again()
-        is_shut = presented.protocol in self.doors.shut
+        is_shut = await self.entrance.is_shut(presented.protocol)
         try:
             verified = await verifier.check(
                 presented, self.offers, self.request, self.resource, self.realm, self.bound_to
@@ -230,7 +213,7 @@ class Attempt:
             if not is_shut or isinstance(error, Unavailable):
                 raise
             # What is wrong with it is of no use to a client that has to change its protocol.
-            raise self._refusal(presented.protocol) from None
+            raise self.entrance.refusal(presented.protocol) from None
         self.verified = verified
         self._presented_id = _correlation_id(verified.payment)
         self._known = None
@@ -241,7 +224,8 @@ class Attempt:
             x402_mpp__asset=verified.payment.asset,
             x402_mpp__amount=str(verified.payment.authorization.value),
         )
-        await self._check_door(verified)
+        if is_shut and not self.entrance.was_asked_in_time(verified, self.means.desk.clock()):
+            await self._check_paid(verified.payment)
         try:
             await verifier.verify(verified, self.resource)
         except PaymentError as error:
@@ -254,48 +238,18 @@ class Attempt:
                 raise
             self.unsettleable = error
 
-    def _refusal(self, protocol: Protocol) -> PaymentError:
-        assert self.board is not None
-        return self.board.refusal(self.route, protocol, self.doors)
-
-    async def _look_again(self) -> None:
-        """Before a payment is refused for its protocol: another server may have seen already that it was opened."""
-        assert self.board is not None
-        await self.board.catch_up()
-        self.doors = self.board.doors(self.route, self.request)
-
-    async def _check_door(self, verified: Verified) -> None:
-        """Raise for a payment in a protocol that is shut to its client: unless the protocol was open when he was asked.
-
-        Or he has paid already: nobody loses money because a lever was moved.
-        """
-        payment = verified.payment
-        if payment.protocol not in self.doors.shut or self._was_asked_in_time(verified):
-            return
+    async def _check_paid(self, payment: Payment) -> None:
+        """Raise for a payment in a shut protocol that nobody has made yet: no lever takes back what was paid for."""
         record = await self.means.desk.store.get(payment.id)
         if record is None or record.state is State.RELEASED:
             key = idempotency_key(self.request, payment)
             if key is None or not await self.means.keys.is_paid(key):
-                raise self._refusal(payment.protocol)
-
-    def _was_asked_in_time(self, verified: Verified) -> bool:
-        """Whether the payment may answer a 402 from before its protocol was shut.
-
-        An MPP payment answers a challenge of ours, and while the protocol is shut none is issued. An x402 payment does
-        not say which 402 it answers, so that it has as long after the change as the 402 gave it.
-        """
-        if isinstance(verified.payment.binding, ChallengeBinding):
-            return not isinstance(verified.refused, PaymentExpired)
-        assert self.board is not None
-        since = self.board.shut_since(self.route, verified.payment.protocol)
-        return since is not None and self.means.desk.clock() < since + verified.offer.max_timeout_seconds
+                raise self.entrance.refusal(payment.protocol)
 
     def _cast_shadow(self, verified: Verified) -> None:
         """Try MPP out on this payment, where the owner wants to know before he offers it."""
         shadow = self.means.shadow
-        if self.board is None or shadow is None or verified.payment.protocol is Protocol.MPP:
-            return
-        if self.board.has_shadow(self.route):
+        if shadow is not None and self.entrance.has_shadow and verified.payment.protocol is not Protocol.MPP:
             context = self._context(fresh_id(), None, None)
             shadow.begin(verified.payment, verified.offer, context, self.emit)
 
@@ -342,7 +296,7 @@ class Attempt:
     async def _admit(self, admitted: Admitted) -> "Refused | Admitted":
         self.emit("payment.verified")
         self._cast_shadow(admitted.verified)
-        admitted.notice = self.notice(admitted.payment.protocol)
+        admitted.notice = self.entrance.notice(admitted.payment.protocol)
         if self.route.settle is SettlePolicy.FIRST:
             # A settlement may take longer than a lease, and a second worker would do the route's work again.
             holding = admitted.hold()
@@ -474,11 +428,6 @@ class Attempt:
             created_at=now,
             updated_at=now,
         )
-
-
-@lru_cache(maxsize=64)
-def _all_open(protocols: frozenset[Protocol]) -> Doors:
-    return Doors(tuple(protocol for protocol in ORDER if protocol in protocols))
 
 
 def _correlation_id(payment: Payment) -> str:

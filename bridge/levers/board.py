@@ -236,8 +236,8 @@ class LeverBoard:
             standing = table.standings.get(protocol)
             if standing is None:
                 return NO_NOTICE
-            since = self._since.get(place, self._since.get((EVERY_ROUTE, protocol), 0.0))
-            self._notices[place] = notice_of(standing, self.levers.migration, since)
+            since = self._changed_at(route, protocol)
+            self._notices[place] = notice_of(standing, self.levers.migration, 0.0 if since is None else since)
         return self._notices[place]
 
     def shut_since(self, route: PaidRoute, protocol: Protocol) -> float | None:
@@ -245,7 +245,15 @@ class LeverBoard:
         standing = self.table(route).standings.get(protocol)
         if standing is not None and standing.since is not None:
             return standing.since
-        return self._since.get((route.name, protocol), self._since.get((EVERY_ROUTE, protocol)))
+        return self._changed_at(route, protocol)
+
+    def _changed_at(self, route: PaidRoute, protocol: Protocol) -> float | None:
+        """When the stage last became another one on the route, where that is known."""
+        own = self._since.get((route.name, protocol))
+        if protocol in route.levers or protocol in self.levers.routes.get(route.name, ()):
+            return own
+        known = [since for since in (own, self._since.get((EVERY_ROUTE, protocol))) if since is not None]
+        return max(known, default=None)
 
     def refusal(self, route: PaidRoute, protocol: Protocol, doors: Doors) -> ProtocolRefused:
         """What a client is told whose protocol is shut."""

@@ -23,6 +23,7 @@ from tests.bridge.harness import (
     House,
     envelope,
 )
+from translators.levers_toml import parse_document
 from translators.lifecycle import State
 from translators.payment import Protocol
 from translators.price import PriceError
@@ -424,6 +425,45 @@ async def test_the_route_the_application_and_the_default(tmp_path: Path) -> None
     await house.say('[levers."GET /a"]\nmpp = "on"\n')
     assert offered(await house.visit("GET", "/a")) == {MPP, V2}
     assert offered(await house.visit("GET", "/b")) == set(PROTOCOLS)
+
+
+async def test_another_route_s_change_gives_nobody_time(tmp_path: Path) -> None:
+    """A route that has long refused a protocol refuses on when the default is moved; and back on it, gives time."""
+    routes = {"GET /a": "0.01", "GET /b": "0.01"}
+    own = '[levers."GET /a"]\nx402-v2 = "off"\n'
+    house = await Levered(tmp_path, "", routes=routes).start()
+    asked = {path: await house.ask(V2, "GET", path) for path in ("/a", "/b")}
+    again = await Levered(tmp_path, own, routes=routes).start()
+
+    async def pays(path: str) -> bool:
+        credential = envelope(sign(asked[path], PAYER, again.clock()), asked[path])
+        return (await again.visit("GET", path, [credential])).status_code == 200
+
+    assert (await pays("/a"), await pays("/b")) == (False, True)
+    await again.say(f'[levers."*"]\nx402-v2 = "off"\n{own}')
+    assert (await pays("/a"), await pays("/b")) == (False, True)
+    again.clock.advance(301)
+    assert (await pays("/a"), await pays("/b")) == (False, False)
+    await again.say(f'[levers."*"]\nx402-v2 = "off"\n{own.replace("off", "on")}')
+    assert await pays("/a")
+    await again.say('[levers."*"]\nx402-v2 = "off"\n')
+    assert (await pays("/a"), await pays("/b")) == (True, False)
+
+
+async def test_levers_may_be_an_object() -> None:
+    """Which stays as it is."""
+    house = House(levers=parse_document('[levers."*"]\nmpp = "off"').levers)
+    assert offered(await house.visit()) == {V1, V2}
+    board = house.app.gate.board
+    assert board is not None
+    await board.refresh()
+    assert offered(await house.visit()) == {V1, V2}
+
+
+def test_the_environment_may_name_the_file() -> None:
+    """As it names the store."""
+    config = PaymentConfig.from_env({"X402_MPP_RECIPIENT": RECIPIENT, "X402_MPP_LEVERS": "a.toml"}, settler="null")
+    assert config.levers == "a.toml"
 
 
 async def test_levers_beside_a_price_need_no_file() -> None:
