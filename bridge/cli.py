@@ -76,10 +76,17 @@ def _report() -> click.Command:
     return report()
 
 
+def _import() -> click.Command:
+    from bridge.importing.command import import_command
+
+    return import_command
+
+
 _LAZY = {
     "check": _check,
     "decode": _decode,
     "gateway": _gateway,
+    "import": _import,
     "levers": _levers,
     "pay": _pay,
     "payments": _payments,

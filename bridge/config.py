@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,6 +15,8 @@ from bridge.analytics import DEFAULT_URL, EventStore, Recorder
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
+from bridge.importing.notes import Kind, Note
+from bridge.importing.sources import read_x402
 from bridge.levers.board import LeverBoard
 from bridge.levers.shadow import Shadow
 from bridge.levers.sources import source_from_spec
@@ -35,7 +37,7 @@ from translators.checks import MIN_VALIDITY_SECONDS
 from translators.levers import Levers
 from translators.payment import Asset, Offer, Protocol
 
-__all__ = ["ENV_PREFIX", "ConfigError", "PaymentConfig", "check_public_url", "split_list"]
+__all__ = ["ENV_PREFIX", "ConfigError", "FromX402", "PaymentConfig", "check_public_url", "split_list"]
 
 ENV_PREFIX = "X402_MPP_"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -201,6 +203,31 @@ class PaymentConfig:
         if "recipient" not in settings:
             raise ConfigError(f"{ENV_PREFIX}RECIPIENT is not set: the address that is paid")
         return cls(**settings)
+
+    @classmethod
+    def from_x402(cls, routes: Any, *, server: Any = None, **settings: Any) -> "FromX402":
+        """Settings and a route table that offer what an x402 server offers, from its own route table as it stands.
+
+        `routes` is the `RoutesConfig` of the x402 SDK's second generation (2.x), of Python's objects or plain mappings,
+        or the arguments of `require_payment` of its first (0.2.1) as one mapping or a list of them. `server` is the
+        SDK's resource server, for its facilitator and its schemes' prices. `settings` win over what is found.
+
+        What is not as it was stands in the result's `notes`, and what has no place here is logged besides. Raises
+        `ConfigError` for a route that could not be charged: it would be free.
+        """
+        try:
+            table = read_x402(routes, server, settings)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if table.refused:
+            raise ConfigError("; ".join(f"{key}: {why}" for key, why in table.refused.items()))
+        for note in table.notes:
+            if note.kind is Kind.LOST:
+                log = structlog.get_logger("x402_mpp")
+                log.warning("config.not_carried", route=note.route or None, what=note.what, says=note.says)
+        if "settler" not in table.settings:
+            raise ConfigError("settler: the route table does not say who settles; give it, or give `server`")
+        return FromX402(cls(**table.settings), table.routes, table.notes)
 
     def _check(self) -> None:
         if not self.settler:
@@ -392,6 +419,15 @@ class PaymentConfig:
             if url.scheme != "https" and url.hostname not in _LOOPBACK:
                 # draft-httpauth-payment-00, section "Transport Security": no challenges over plain HTTP.
                 log.warning("config.plain_http", public_url=self.public_url)
+
+
+class FromX402(NamedTuple):
+    """What `PaymentConfig.from_x402` makes: `PaymentMiddleware(app, config=..., routes=...)` takes the first two."""
+
+    config: PaymentConfig
+    routes: dict[str, Paid]
+    notes: list[Note]
+    """What is not as it was on the old server."""
 
 
 def check_public_url(public_url: str) -> None:

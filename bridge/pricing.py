@@ -9,6 +9,7 @@ import msgspec
 
 from bridge.routes import OffersOf, PaidRoute, SettlePolicy
 from translators.bazaar import Bazaar, bazaar_extension
+from translators.checks import MIN_VALIDITY_SECONDS
 from translators.foreign import X402Only, to_foreign_offer
 from translators.levers_toml import parse_lever
 from translators.networks import KNOWN_TOKENS, V1_NETWORKS, chain_id_from_network, default_token
@@ -208,8 +209,16 @@ def _offer(price: Any, paid: Paid, defaults: PriceDefaults) -> Offer:
         asset=asset,
         amount=atomic_units(price.amount, asset.decimals),
         recipient=checked_address(price.recipient or paid.recipient or defaults.recipient, "recipient"),
-        max_timeout_seconds=defaults.max_timeout_seconds,
+        max_timeout_seconds=_timeout(price.max_timeout_seconds, defaults),
     )
+
+
+def _timeout(seconds: int | None, defaults: PriceDefaults) -> int:
+    if seconds is None:
+        return defaults.max_timeout_seconds
+    if not MIN_VALIDITY_SECONDS < seconds < 2**31:
+        raise PriceError(f"max_timeout_seconds: give more than {MIN_VALIDITY_SECONDS} whole seconds")
+    return seconds
 
 
 def _chain_id(network: str | int) -> int:

@@ -40,7 +40,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs", "bridge/analytics/*"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
-    ("bridge/replays", "bridge/idempotency", "bridge/metrics", "bridge/levers/*", "bridge/discovery"),
+    (
+        *("bridge/replays", "bridge/idempotency", "bridge/metrics", "bridge/importing/*", "bridge/levers/*"),
+        "bridge/discovery",
+    ),
     ("bridge/admitted",),
     ("bridge/attempt",),
     ("bridge/gate",),

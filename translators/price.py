@@ -32,6 +32,8 @@ class Price(msgspec.Struct, frozen=True):
     network: str | int | None = None
     """x402 v1's name, a CAIP-2 id, or a chain id."""
     recipient: str | None = None
+    max_timeout_seconds: int | None = None
+    """x402's `maxTimeoutSeconds` for this way to pay, in seconds."""
 
 
 def atomic_units(amount: str | int, decimals: int) -> int:
