@@ -1,5 +1,6 @@
 """Theirs and ours side by side: what carries over, what does not, and what a client will see change."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 from bridge.importing.money import as_mapping
 from bridge.importing.notes import EVERY_ROUTE, Kind, Note, changed
 from bridge.importing.table import Table
+from translators.fields import checksum_address
 from translators.payment import Offer, Protocol, Resource
 from translators.x402 import to_payment_required_v2
 
@@ -64,10 +66,15 @@ def describe(entry: Mapping[str, Any]) -> str:
     extra = as_mapping(entry.get("extra"))
     method = f" by {extra['assetTransferMethod']}" if extra.get("assetTransferMethod") else ""
     name = f" ({extra['name']})" if extra.get("name") else ""
+    asset, pay_to = (_address(str(entry[member])) for member in ("asset", "payTo"))
     return (
-        f"{entry['amount']} of {entry['asset']}{name} on {entry['network']} to {entry['payTo']}, "
+        f"{entry['amount']} of {asset}{name} on {entry['network']} to {pay_to}, "
         f"{entry['scheme']}{method}, {entry['maxTimeoutSeconds']} s"
     )
+
+
+def _address(text: str) -> str:
+    return checksum_address(text.lower()) if re.fullmatch(r"0[xX][0-9a-fA-F]{40}", text) else text
 
 
 def _is_same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

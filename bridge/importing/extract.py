@@ -44,12 +44,12 @@ def extract(path: str, name: str) -> dict[str, Any]:
         value: Any = module
         for part in name.split("."):
             value = value[part] if isinstance(value, dict) else getattr(value, part)
-        found.look(value)
+        found.look(name, value)
     else:
-        for value in list(vars(module).values()):
+        for name, value in list(vars(module).items()):
             # Whatever a module holds: a proxy for a request that is not there raises at the first look.
             with contextlib.suppress(Exception):
-                found.look(value)
+                found.look(name, value)
     return found.result()
 
 
@@ -103,18 +103,22 @@ class Found:
     """Route tables, by what they look like."""
 
     def __init__(self) -> None:
-        self.routes: Any = None
+        self.deployed: Any = None
+        """What an application has among its layers."""
+        self.tables: dict[str, Any] = {}
+        self.single: dict[str, Any] = {}
+        """Routes that stand for every path, or are only a part of a table."""
         self.server: Any = None
         self.calls: list[Any] = []
         self.seen: set[int] = set()
 
-    def look(self, value: Any) -> None:
+    def look(self, name: str, value: Any) -> None:
         """Take what this value is or holds."""
         if id(value) in self.seen or isinstance(value, type):
             return
         self.seen.add(id(value))
         if is_table(value):
-            self.routes = self.routes or value
+            (self.single if is_route(value) else self.tables)[name] = value
         elif isinstance(value, list | tuple) and value and all(is_call(call) for call in value):
             self.calls += value
         elif is_call(value):
@@ -132,21 +136,36 @@ class Found:
         options = getattr(middleware, "kwargs", None) or getattr(middleware, "options", None) or {}
         held = list(options.values()) + list(getattr(middleware, "args", ()))
         for value in held:
-            self.look(value)
+            if is_table(value):
+                self.deployed = self.deployed or value
+            else:
+                self.look("", value)
             closure = closed_over(value)
             if "pay_to_address" in closure and "max_amount_required" in closure:
                 self.calls.append(call_of(closure))
             for kept in closure.values():
-                if is_table(kept) or is_server(kept):
-                    self.look(kept)
+                if is_table(kept):
+                    self.deployed = self.deployed or kept
+                elif is_server(kept):
+                    self.look("", kept)
+
+    def routes(self) -> Any:
+        """The table that counts: the one that an application has, else the only one."""
+        if self.deployed is not None:
+            return self.deployed
+        named = self.tables or self.single
+        if len(named) > 1:
+            raise LookupError("several route tables, {}: name one, as FILE:NAME".format(", ".join(named)))
+        return next(iter(named.values()), None)
 
     def result(self) -> dict[str, Any]:
         """What was found, with prices that only the server's own schemes can read resolved."""
-        if self.routes is None and not self.calls:
+        routes = self.routes()
+        if routes is None and not self.calls:
             raise LookupError("no route table: name it, as FILE:NAME")
         clients = getattr(self.server, "_facilitator_clients", None) or []
         return {
-            "routes": None if self.routes is None else resolved(self.routes, self.server),
+            "routes": None if routes is None else resolved(routes, self.server),
             "calls": self.calls,
             "facilitators": [client.url for client in clients if isinstance(getattr(client, "url", None), str)],
             "authenticated": any(getattr(client, "_auth_provider", None) is not None for client in clients),

@@ -13,7 +13,7 @@ from translators.errors import MalformedError
 from translators.networks import caip2, chain_id_from_network
 from translators.payment import Protocol
 
-__all__ = ["EntriesOf", "Offered", "Read", "entry_of", "is_upfront", "network_id"]
+__all__ = ["UPFRONT", "EntriesOf", "Offered", "Read", "entry_of", "is_upfront", "network_id"]
 
 EntriesOf = Callable[[PaidRequest], Awaitable[list[dict[str, Any]]]]
 """The entries for one request, where price or recipient is a function of it."""

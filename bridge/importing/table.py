@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.importing.money import as_mapping
 from bridge.importing.notes import Note, changed, lost
-from bridge.importing.offered import Offered, Read, is_upfront
+from bridge.importing.offered import UPFRONT, Offered, Read, is_upfront
 from bridge.importing.tokens import token_at
 from bridge.pricing import OnePrice, Paid, PriceDefaults, compile_route
 from bridge.request import PaidRequest
@@ -147,6 +147,8 @@ def _price(entry: dict[str, Any], key: str, defaults: PriceDefaults, notes: list
         foreign = X402Only(entry)
         to_foreign_offer(foreign)
         return foreign
+    if extra.get("paymentFlow") not in (None, "authorization", UPFRONT):
+        raise PriceError(f"paymentFlow {extra['paymentFlow']!r} is not known here")
     amount = int(entry["amount"])
     if amount == 0:
         raise PriceError("the amount is zero")
