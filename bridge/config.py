@@ -15,8 +15,8 @@ from bridge.analytics import DEFAULT_URL, EventStore, Recorder
 from bridge.clock import Clock, system_clock
 from bridge.events import Events, Sink
 from bridge.gate import Gate
-from bridge.importing.notes import Kind, Note
-from bridge.importing.sources import read_x402
+from bridge.importing.notes import Note
+from bridge.importing.sources import carry_over
 from bridge.levers.board import LeverBoard
 from bridge.levers.shadow import Shadow
 from bridge.levers.sources import source_from_spec
@@ -30,7 +30,7 @@ from bridge.settlers import settler_from_spec
 from bridge.settlers.base import Settler
 from bridge.stores import store_from_url
 from bridge.stores.base import Store
-from bridge.tracing import NO_TRACING, OpenTelemetry, Tracing, TracingMissing
+from bridge.tracing import NO_TRACING, OpenTelemetry, TracingMissing
 from bridge.verifier import Verifier
 from translators.binding import MIN_KEY_BYTES
 from translators.checks import MIN_VALIDITY_SECONDS
@@ -157,7 +157,13 @@ class PaymentConfig:
     def __post_init__(self) -> None:
         self._check()
         self.recorder = self._recorder()
-        self.metrics = self._metrics()
+        try:
+            # prometheus-client reads the same variable when it is imported, and writes into files from then on.
+            shared, recorders = "PROMETHEUS_MULTIPROC_DIR" in os.environ, (*self.sinks, self.recorder)
+            self.metrics = Metrics(multiprocess=shared, recorders=recorders) if self.metrics_path is not None else None
+            self._tracing = OpenTelemetry() if self.tracing else NO_TRACING
+        except (MetricsMissing, TracingMissing) as error:
+            raise ConfigError(str(error)) from None
         listening = [self.metrics.sink if self.metrics is not None else None, self.recorder]
         self.events = Events((*self.sinks, *(sink for sink in listening if sink is not None)))
         self.routes: list[PaidRoute] = []
@@ -216,17 +222,9 @@ class PaymentConfig:
         `ConfigError` for a route that could not be charged: it would be free.
         """
         try:
-            table = read_x402(routes, server, settings)
+            table = carry_over(routes, server, settings)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        if table.refused:
-            raise ConfigError("; ".join(f"{key}: {why}" for key, why in table.refused.items()))
-        for note in table.notes:
-            if note.kind is Kind.LOST:
-                log = structlog.get_logger("x402_mpp")
-                log.warning("config.not_carried", route=note.route or None, what=note.what, says=note.says)
-        if "settler" not in table.settings:
-            raise ConfigError("settler: the route table does not say who settles; give it, or give `server`")
         return FromX402(cls(**table.settings), table.routes, table.notes)
 
     def _check(self) -> None:
@@ -288,25 +286,6 @@ class PaymentConfig:
         self._offers += route.offers if isinstance(route.offers, tuple) else stand_in(name, paid, self._defaults())
         return route
 
-    def _metrics(self) -> Metrics | None:
-        if self.metrics_path is None:
-            return None
-        try:
-            # prometheus-client reads the same variable when it is imported, and writes into files from then on.
-            return Metrics(
-                multiprocess="PROMETHEUS_MULTIPROC_DIR" in os.environ, recorders=(*self.sinks, self.recorder)
-            )
-        except MetricsMissing as error:
-            raise ConfigError(f"metrics_path: {error}") from None
-
-    def _tracing(self) -> Tracing:
-        if not self.tracing:
-            return NO_TRACING
-        try:
-            return OpenTelemetry()
-        except TracingMissing as error:
-            raise ConfigError(f"tracing: {error}") from None
-
     def _defaults(self) -> PriceDefaults:
         return PriceDefaults(
             recipient=self.recipient,
@@ -340,7 +319,7 @@ class PaymentConfig:
             responder=responder,
             clock=self.clock,
             lease_seconds=self.lease_seconds,
-            tracing=self._tracing(),
+            tracing=self._tracing,
         )
         return Gate(
             verifier=Verifier(

@@ -35,6 +35,7 @@ print(sorted(name for name in {heavy!r} if name in sys.modules))
         ["payments", "--help"],
         ["check", "--help"],
         ["decode", "--help"],
+        ["import", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
