@@ -8,7 +8,7 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from tests.benchmarks.load import Measured, TooFew, mint, run
+from tests.benchmarks.load import CONNECTIONS, Measured, TooFew, mint, run
 from tests.benchmarks.servers import LOAD_CORE, Server, keep_sample
 from translators.payment import Protocol
 
@@ -27,12 +27,13 @@ def paid_for(
     guess: float,
     protocols: tuple[Protocol, ...] = (Protocol.X402_V2,),
     cores: str = LOAD_CORE,
+    connections: int = CONNECTIONS,
 ) -> Measured:
     """Load `server` with paid requests; `guess` is how many a second are signed before."""
     while True:
         mint(server, int(guess * (seconds + 1)), file, protocols)
         try:
-            return run(server, seconds, file, cores=cores)
+            return run(server, seconds, file, cores=cores, connections=connections)
         except TooFew:
             guess *= 2
 

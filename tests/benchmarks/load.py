@@ -33,21 +33,29 @@ class TooFew(RuntimeError):
     """The load ran out of payments before its time."""
 
 
-def run(server: Server, seconds: float, payments: Path | None = None, *, cores: str = LOAD_CORE) -> Measured:
+def run(
+    server: Server,
+    seconds: float,
+    payments: Path | None = None,
+    *,
+    cores: str = LOAD_CORE,
+    path: str = "/report",
+    connections: int = CONNECTIONS,
+) -> Measured:
     """Load `server` for `seconds` from `cores`: with unpaid requests, or with every line of `payments` once.
 
     Raises `RuntimeError` where an answer is not what it should be, `TooFew` where the payments do not last.
     """
     before = server.cpu_seconds()
-    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", "--latency"]
-    what = [server.url + "/report"]
+    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency"]
+    what = [server.url + path]
     if payments is not None:
         what = ["-s", str(SCRIPT), *what, "--", str(payments)]
     said = subprocess.run(["taskset", "-c", cores, *wrk, *what], capture_output=True, text=True, check=True).stdout
     used = server.cpu_seconds() - before
     count = int(re.search(r"(\d+) requests in", said)[1])  # type: ignore[index]
     unpaid = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    if (int(unpaid[1]) if unpaid else 0) != (0 if payments is not None else count):
+    if (int(unpaid[1]) if unpaid else 0) != (count if payments is None and path == "/report" else 0):
         raise TooFew(server.name) if "payments ran out" in said else RuntimeError(f"{server.name}: {said}")
     if "payments ran out" in said:
         raise TooFew(server.name)

@@ -30,6 +30,7 @@ class Spec:
     app: str
     env: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
+    is_factory: bool = False
 
 
 OURS, PEERS = Path(sys.executable), places.python("python")
@@ -39,6 +40,9 @@ SPECS: dict[str, Spec] = {
     "ours-one": Spec("x402-mpp-bridge, one worker", OURS, "tests.benchmarks.apps.ours:app"),
     "ours-two": Spec("x402-mpp-bridge, two workers", OURS, "tests.benchmarks.apps.ours:app", workers=2),
     "ours-sqlite": Spec("x402-mpp-bridge, claims in SQLite", OURS, "tests.benchmarks.apps.ours:app"),
+    "upstream": Spec("an x402 v2 upstream", OURS, "tests.benchmarks.apps.upstream:app"),
+    "gateway": Spec("the gateway", OURS, "tests.benchmarks.apps.gateway:gateway", is_factory=True),
+    "proxy": Spec("the same proxy, without the bridge", OURS, "tests.benchmarks.apps.gateway:proxy", is_factory=True),
     "floor": Spec("Litestar, a constant 402", OURS, "tests.benchmarks.apps.floor:app"),
     "pympp-coincurve": Spec("pympp on Starlette, with coincurve", PEERS, "peer_pympp:app"),
     "pympp": Spec("pympp on Starlette, as it installs", PEERS, "peer_pympp:app", {"BENCH_WITHOUT_COINCURVE": "1"}),
@@ -65,6 +69,7 @@ class Server:
         command = ["node", str(places.NODE / spec.app)]
         if spec.python is not None:
             command = [str(spec.python), "-m", "uvicorn", spec.app, "--port", str(port), *UVICORN]
+            command += ["--factory"] if spec.is_factory else []
             command += ["--workers", str(spec.workers)] if spec.workers > 1 else []
         self._child = subprocess.Popen(
             ["taskset", "-c", cores, *command],
