@@ -334,9 +334,9 @@ class Delivery:
             raise _Stopped("the answer was replaced: payment was refused")
         self._status = status
         headers = merge_receipt(message.get("headers", ()), self._admitted.receipt(status))
-        headers += self._admitted.notice
         self._admitted.capture.start(status, headers)
-        await self._send({**message, "headers": headers})
+        # Behind what is kept: the answer that is sent again says what holds then.
+        await self._send({**message, "headers": [*headers, *self._admitted.notice]})
 
     async def _finish(self) -> None:
         if self._complete or self._status is None:

@@ -401,7 +401,8 @@ class Attempt:
             raise AlreadyUsed("this payment was used before")
         self._hold(payment_id)
         self.emit("payment.replayed", status=kept.status)
-        return Replayed(Response(kept.status, kept.headers, kept.body))
+        notice = self.entrance.notice(self.verified.payment.protocol)
+        return Replayed(Response(kept.status, [*kept.headers, *notice], kept.body))
 
     async def _give_back(self, record: Record, state: State) -> None:
         now = self.means.desk.clock()

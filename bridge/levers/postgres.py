@@ -1,6 +1,8 @@
 """Levers in a table of a PostgreSQL database, for all machines that use it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from bridge.stores.store_url import split_store_url
 from translators.errors import Unavailable
@@ -13,6 +15,8 @@ except ImportError as error:
 
 __all__ = ["PostgreSQLLevers"]
 
+T = TypeVar("T")
+
 
 class PostgreSQLLevers:
     """The table `lever_changes` in the payment store's schema; it is created where it is missing."""
@@ -24,27 +28,28 @@ class PostgreSQLLevers:
 
     async def read(self) -> str:
         """See `LeverSource.read`."""
-        async with asyncio.timeout(self._url.timeout * 2):
-            try:
-                async with await self._connect() as connection:
-                    return await self._text(connection)
-            except psycopg.Error as error:
-                raise Unavailable(f"{self.name}: {type(error).__name__}") from None
+        return await self._on_connection(self._text)
 
     async def append(self, text: str, *, after: str) -> bool:
         """See `LeverSource.append`."""
+
+        async def add(connection: psycopg.AsyncConnection) -> bool:
+            await self._text(connection)  # makes the table, where there is none
+            async with connection.transaction():
+                await connection.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(self._table))
+                if await self._text(connection) != after:
+                    return False
+                await connection.execute(sql.SQL("INSERT INTO {} (text) VALUES (%s)").format(self._table), (text,))
+                return True
+
+        return await self._on_connection(add)
+
+    async def _on_connection(self, work: Callable[[psycopg.AsyncConnection], Awaitable[T]]) -> T:
         try:
-            async with await self._connect() as connection:
-                await self._text(connection)  # makes the table, where there is none
-                async with connection.transaction():
-                    lock = sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(self._table)
-                    await connection.execute(lock)
-                    if await self._text(connection) != after:
-                        return False
-                    add = sql.SQL("INSERT INTO {} (text) VALUES (%s)").format(self._table)
-                    await connection.execute(add, (text,))
-                    return True
-        except psycopg.Error as error:
+            # Twice: to connect, and to work.
+            async with asyncio.timeout(self._url.timeout * 2), await self._connect() as connection:
+                return await work(connection)
+        except (psycopg.Error, TimeoutError) as error:
             raise Unavailable(f"{self.name}: {type(error).__name__}") from None
 
     async def _connect(self) -> psycopg.AsyncConnection:

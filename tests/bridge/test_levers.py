@@ -3,14 +3,16 @@
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from bridge.config import ConfigError, PaymentConfig
-from bridge.payers import read_402, sign
+from bridge.payers import account, read_402, sign
 from bridge.pricing import Paid
-from bridge.testing import FixedClock
+from bridge.stores import MemoryStore
+from bridge.testing import FakeSettler, FixedClock
 from tests.bridge.harness import (
     MPP,
     PAYER,
@@ -20,6 +22,7 @@ from tests.bridge.harness import (
     V1,
     V2,
     Answer,
+    Headers,
     House,
     envelope,
 )
@@ -275,6 +278,59 @@ async def test_an_idempotency_key_finds_what_was_paid(tmp_path: Path) -> None:
     assert len(house.settler.settlements) == 2
 
 
+STAGES = (
+    '"on"',
+    '"off"',
+    '"refused"',
+    '"preferred"',
+    '"deprecated"',
+    '{ stage = "canary", share = "50%" }',
+    '{ stage = "canary", header = "X-Try" }',
+    '{ stage = "canary", share = "50%", by = "X-Customer" }',
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whoever_was_offered_a_protocol_can_pay_in_it(seed: int, tmp_path: Path) -> None:
+    """Whatever the owner does, on whichever of two servers the client asks and pays, wherever it pays from."""
+    random = Random(seed)
+    clock = FixedClock()
+    settings: dict[str, Any] = {"clock": clock, "store": MemoryStore(), "settler": FakeSettler()}
+    servers = [await Levered(tmp_path, **settings).start() for _ in range(2)]
+    for server in servers:
+        server.path = servers[0].path
+    waiting: list[tuple[Any, Headers, float]] = []
+    paid = 0
+    for _ in range(400):
+        match random.randrange(8):
+            case 0:
+                shut = random.choice(PROTOCOLS)
+                servers[0].path.write_text(f"{HEAD}{shut.value} = {random.choice(STAGES)}\n")
+            case 1 | 2:
+                await random.choice(servers).look()
+            case 3:
+                # Nobody looks later than this in earnest.
+                for server in servers:
+                    await server.look()
+                clock.advance(random.randrange(60))
+            case 4 | 5:
+                who: Headers = random.choice([[], [("X-Try", "1")], [("X-Customer", str(random.randrange(9)))]])
+                address = f"192.0.2.{random.randrange(9)}"
+                answer = await random.choice(servers).visit(headers=who, client=(address, 1))
+                found = sorted(offered(answer))
+                waiting.append((read_402(answer, random.choice(found)), who, clock()))
+            case _ if waiting:
+                asked, who, since = waiting.pop(random.randrange(len(waiting)))
+                if clock() - since > 230:
+                    continue  # this 402 said 300 seconds, and a server may have been asked that had not looked
+                address = f"198.51.100.{random.randrange(9)}"
+                credential = envelope(sign(asked, account(str(paid)), clock()), asked)
+                answer = await random.choice(servers).visit(headers=[credential, *who], client=(address, 2))
+                assert answer.status_code == 200, answer.text
+                paid += 1
+    assert paid > 30
+
+
 # Deprecated, and brownouts
 
 PLAN = """
@@ -346,6 +402,19 @@ async def test_every_answer_in_a_deprecated_protocol_says_so(protocol: Protocol,
     await said(await house.pay(other), expected=False)
     # Nobody knows which of three protocols an unpaid client speaks.
     await said(await house.visit(), expected=False)
+
+
+async def test_an_answer_that_is_sent_again_says_what_holds_now(tmp_path: Path) -> None:
+    """Kept before the deprecation, or in it, and asked for again after."""
+    house = await Levered(tmp_path).start()
+    credential = await house.credential(V2)
+    assert "deprecation" not in (await house.visit(headers=[credential])).headers
+    await house.say(f'{HEAD}x402-v2 = "deprecated"')
+    assert (await house.visit(headers=[credential])).headers.get_list("deprecation") == [f"@{int(house.clock())}"]
+    later = await house.credential(V2)
+    assert "deprecation" in (await house.visit(headers=[later])).headers
+    await house.say("")
+    assert "deprecation" not in (await house.visit(headers=[later])).headers
 
 
 async def test_an_unpaid_answer_in_one_protocol_is_told_as_well(tmp_path: Path) -> None:
