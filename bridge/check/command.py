@@ -64,6 +64,7 @@ def check(url: str | None, **options: Any) -> None:
     Exit codes: 0 where nothing is as bad as --fail-on says; else by the worst finding 3 (info), 4 (warning) or
     5 (error); 1 where the check could not be made, 2 for a command line that makes no sense.
     """
+    from bridge.check.report import plain
     from bridge.check.run import CheckError, rules_text, run
 
     if options["rules"]:
@@ -74,6 +75,6 @@ def check(url: str | None, **options: Any) -> None:
     try:
         text, code = run(url, **options)
     except CheckError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(plain(str(error))) from None
     click.echo(text)
     sys.exit(code)

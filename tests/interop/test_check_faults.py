@@ -788,6 +788,15 @@ def test_plain_http_beyond_the_loopback_is_found() -> None:
         told = check(port, origin=origin)
     assert [finding["rule"] for finding in told["findings"]] == ["plain-http"]
 
+    def x402_only(request: RawRequest) -> RawAnswer:
+        shop = right(request, origin=origin)
+        shop.charges = []
+        return shop.answer()
+
+    with serving(x402_only) as port:
+        told = check(port, origin=origin)
+    assert [finding["rule"] for finding in told["findings"]] == ["x402-plain-http"]
+
 
 HTTPS = "https://shop.example.org"
 
@@ -826,7 +835,7 @@ def test_http_behind_https_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_rule_has_a_fault() -> None:
     """A rule that nothing was planted for might find nothing. Those of payments and chains have tests of their own."""
-    planted: Mapping[str, int] = {rule: 1 for rule, _, _ in FAULTS.values()} | {"plain-http": 1}
+    planted: Mapping[str, int] = {rule: 1 for rule, _, _ in FAULTS.values()} | {"plain-http": 1, "x402-plain-http": 1}
     elsewhere = {rule.id for rule in (*rules_paid.RULES, *rules_terms.ON_CHAIN)}
     assert {rule.id for rule in RULES} - elsewhere == set(planted)
     assert len(planted) >= 30

@@ -10,9 +10,7 @@ from click.testing import CliRunner
 from bridge.cli import main
 from translators.lint import rules_paid, rules_terms
 
-from .chain import Anvil, Wallet
 from .faulty import Shop, charge
-from .our_server import OurServer
 from .raw_server import CERTIFICATE, serving
 from .till import Till, open_till
 
@@ -239,23 +237,3 @@ def test_a_payment_without_an_answer_is_said_to_be_open() -> None:
     assert ran.exit_code == 1
     assert "may have been taken" in ran.output
     assert "eip155:84532/0x036cbd53842c5426634e7929541ec2318f3dcf7e/0x" in ran.output
-
-
-# On a chain
-
-
-def test_our_demo_is_paid_and_nothing_is_found(our_server: Callable[..., OurServer], anvil: Anvil) -> None:
-    """In all three protocols, on a chain; the same credentials again cost nothing."""
-    payer = anvil.payer()
-    demo = our_server()
-    told = check(f"{demo.url}/weather", "--pay", "--rpc-url", anvil.rpc_url, "--fail-on", "info", key=payer.private_key)
-    assert told["findings"] == []
-    assert [paid["spent"] for paid in told["paid"]] == [10_000] * 3
-    assert anvil.balance_of(payer.address) == 1_000_000 - 30_000
-
-
-def test_a_payer_without_money_is_refused(our_server: Callable[..., OurServer], anvil: Anvil) -> None:
-    """And says so."""
-    demo = our_server()
-    told = check(f"{demo.url}/weather", "--pay", key=Wallet.fresh().private_key)
-    assert {finding["rule"] for finding in told["findings"]} == {"pay-refused"}

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from bridge.cli import main
 
-from .chain import Anvil
+from .chain import Anvil, Wallet
 from .our_server import OurServer
 from .peers import SERVERS, Server
 
@@ -42,6 +42,9 @@ TRUE_OF: dict[str, dict[str, set[str]]] = {
     "pympp-server": {"/weather": {UNPRICED, REALM, DRAFT_NONCE}, "/echo": {UNPRICED, REALM, DIGEST}},
 }
 
+PAID_PEERS = {"x402-express", "py-x402-fastapi", "mppx-server", "pympp-server"}
+"""One of each library: the others settle by the same code, and a settlement takes a block."""
+
 BODY = {"/echo": ("--data", '{"city":"Oslo"}')}
 
 
@@ -60,12 +63,12 @@ def test_every_server_is_checked() -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_what_is_found_at_a_peer_is_true_of_it(name: str, peer_server: Callable[[str], Server], anvil: Anvil) -> None:
-    """Its protocols are seen, each is paid once and the same credential not charged again, and the findings are those
-    that are explained above.
+    """Its protocols are seen, and the findings are those explained above; where it is paid, then once in each protocol,
+    and the same credential is not charged again.
     """
     server, payer = peer_server(name), anvil.payer()
     for path, expected in TRUE_OF[name].items():
-        more = BODY.get(path, ("--pay",))
+        more = BODY.get(path, ("--pay",) if name in PAID_PEERS else ())
         told = check(server.url + path, "--rpc-url", anvil.rpc_url, *more, key=payer.private_key)
         assert set(told["speaks"]) == server.spec.protocols
         assert {finding["rule"] for finding in told["findings"]} == expected, told["findings"]
@@ -77,13 +80,33 @@ def test_what_is_found_at_a_peer_is_true_of_it(name: str, peer_server: Callable[
             assert succeeded == len(told["paid"]) - (DRAFT_NONCE in expected)
 
 
-def test_nothing_is_found_at_our_demo(our_server: Callable[..., OurServer], anvil: Anvil) -> None:
-    """Every priced route of it, in all three protocols."""
-    demo = our_server()
+@pytest.fixture(scope="module")
+def demo(our_server: Callable[..., OurServer]) -> OurServer:
+    """Our own, for all that follows."""
+    return our_server()
+
+
+PAID_ROUTES = {"/echo": 20_000, "/dear": 50_000}
+"""Two policies of settling, with and without a body. `/fails` fails, which is its purpose, and a stream takes time."""
+
+
+def test_nothing_is_found_at_our_demo(demo: OurServer, anvil: Anvil) -> None:
+    """Every priced route of it, in all three protocols; paid, and the same credentials once more for nothing."""
     for route in demo.routes:
         if route["price"] is None:
             continue
+        payer, path = anvil.payer(), route["path"]
+        pay = ("--pay", "--limit", "1") if path in PAID_ROUTES else ()
         more = BODY["/echo"] if route["method"] == "POST" else ()
-        told = check(demo.url + route["path"], "--rpc-url", anvil.rpc_url, "--fail-on", "info", *more)
+        told = check(demo.url + path, "--rpc-url", anvil.rpc_url, *pay, *more, key=payer.private_key)
         assert told["findings"] == []
+        assert told["notes"] == []
         assert told["speaks"] == ["x402-v1", "x402-v2", "mpp"]
+        assert [paid["spent"] for paid in told["paid"]] == ([PAID_ROUTES[path]] * 3 if pay else [])
+        assert anvil.balance_of(payer.address) == 1_000_000 - 3 * PAID_ROUTES.get(path, 0)
+
+
+def test_a_payer_without_money_is_refused(demo: OurServer) -> None:
+    """And says so."""
+    told = check(f"{demo.url}/weather", "--pay", key=Wallet.fresh().private_key)
+    assert {finding["rule"] for finding in told["findings"]} == {"pay-refused"}

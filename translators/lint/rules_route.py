@@ -6,21 +6,12 @@ from translators.lint.known import HEADER_LIMITS, is_loopback, split_url
 from translators.lint.probe import Exchange
 from translators.lint.reading import PROBLEM_BASE, Reading
 from translators.lint.rule import Kind, Rule, Severity
-from translators.payment import Protocol
 from translators.wire import mpp, x402_v1, x402_v2
 
 __all__ = ["BEFORE_402", "RULES"]
 
 _CORE = "draft-httpauth-payment-00"
-_FETCH = "Fetch standard (fetch.spec.whatwg.org)"
 
-_CHALLENGE_HEADERS = (mpp.CHALLENGE_HEADER, x402_v2.CHALLENGE_HEADER, x402_v1.CHALLENGE_HEADER)
-_CREDENTIAL_HEADERS = {
-    Protocol.X402_V1: x402_v1.CREDENTIAL_HEADER,
-    Protocol.X402_V2: x402_v2.CREDENTIAL_HEADER,
-    Protocol.MPP: mpp.CREDENTIAL_HEADER,
-}
-_SAFELISTED = {"cache-control", "content-language", "content-length", "content-type", "expires", "last-modified"}
 
 _STATUS_WORDS = {
     401: "authentication comes before payment: send what the server wants to know with --header",
@@ -98,9 +89,19 @@ def _cacheable(reading: Reading) -> Iterator[str]:
         yield f"Cache-Control says {', '.join(told)}"
 
 
+def _plain_http_mpp(reading: Reading) -> Iterator[str]:
+    if reading.speaks_mpp:
+        yield from _plain_http(reading)
+
+
+def _plain_http_x402(reading: Reading) -> Iterator[str]:
+    if not reading.speaks_mpp and reading.speaks:
+        yield from _plain_http(reading)
+
+
 def _plain_http(reading: Reading) -> Iterator[str]:
     parts = split_url(reading.probe.answer.url)
-    if reading.speaks and parts is not None and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+    if parts is not None and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         yield f"{parts.scheme}://{parts.netloc} can be read and changed on the way"
 
 
@@ -127,93 +128,6 @@ def _repeated(reading: Reading) -> Iterator[str]:
     for name in (x402_v2.CHALLENGE_HEADER, x402_v1.CHALLENGE_HEADER):
         if (count := len(reading.probe.answer.values(name))) > 1:
             yield f"{name} stands {count} times"
-
-
-def _allowed_origin(exchange: Exchange | None) -> bool:
-    return exchange is not None and bool(exchange.value("Access-Control-Allow-Origin"))
-
-
-def _cors_expose(reading: Reading) -> Iterator[str]:
-    again = reading.probe.again
-    if again is None or again.status != 402 or not _allowed_origin(again):
-        return
-    exposed = set(again.elements("Access-Control-Expose-Headers"))
-    if "*" in exposed and again.value("Access-Control-Allow-Credentials") != "true":
-        return
-    hidden = [name for name in _CHALLENGE_HEADERS if again.values(name) and name.lower() not in exposed | _SAFELISTED]
-    if hidden:
-        yield f"a page of another origin may read the body and not {', '.join(hidden)}"
-
-
-def _cors_allow(reading: Reading) -> Iterator[str]:
-    preflight = reading.probe.preflight
-    if preflight is None or not _allowed_origin(preflight) or preflight.status == 402:
-        return
-    allowed = set(preflight.elements("Access-Control-Allow-Headers"))
-    wanted = [_CREDENTIAL_HEADERS[protocol] for protocol in reading.speaks]
-    # The wildcard does not stand for Authorization.
-    missing = [
-        name for name in wanted if name.lower() not in allowed and ("*" not in allowed or name == "Authorization")
-    ]
-    if missing:
-        yield f"Access-Control-Allow-Headers leaves out {', '.join(missing)}"
-
-
-def _options_402(reading: Reading) -> Iterator[str]:
-    if reading.probe.preflight is not None and reading.probe.preflight.status == 402:
-        yield "OPTIONS answers 402, and a browser's preflight carries no payment"
-
-
-def _head(reading: Reading) -> Iterator[str]:
-    head = reading.probe.head
-    if head is None:
-        return
-    if head.status == 402:
-        named = {name.lower() for name, _ in reading.probe.answer.headers}
-        missing = [name for name in _CHALLENGE_HEADERS if name.lower() in named and not head.values(name)]
-        if missing:
-            yield f"HEAD answers 402 without {', '.join(missing)}"
-    elif head.status >= 500:
-        yield f"HEAD answers {head.status}"
-
-
-def _head_free(reading: Reading) -> Iterator[str]:
-    head = reading.probe.head
-    if head is not None and head.status < 300:
-        yield f"HEAD answers {head.status} without payment, where GET answers 402"
-
-
-def _problem_missing(reading: Reading) -> Iterator[str]:
-    if reading.speaks_mpp and not isinstance(reading.members.get("type"), str):
-        yield "the body has no problem's `type`"
-
-
-def _problem_type(reading: Reading) -> Iterator[str]:
-    kind = reading.members.get("type")
-    if reading.speaks_mpp and isinstance(kind, str) and not kind.startswith(PROBLEM_BASE):
-        yield f"type is {kind[:80]}"
-
-
-def _problem_status(reading: Reading) -> Iterator[str]:
-    status = reading.members.get("status")
-    if isinstance(reading.members.get("type"), str) and status is not None and status != 402:
-        yield f"the problem's status is {status!r}, the answer's 402"
-
-
-def _problem_content_type(reading: Reading) -> Iterator[str]:
-    told = _media_type(reading.probe.answer)
-    if reading.speaks_mpp and isinstance(reading.members.get("type"), str) and told != "application/problem+json":
-        yield f"Content-Type is {told or 'absent'}"
-
-
-def _media_type(answer: Exchange) -> str:
-    return (answer.value("Content-Type") or "").partition(";")[0].strip().lower()
-
-
-def _json_content_type(reading: Reading) -> Iterator[str]:
-    told = _media_type(reading.probe.answer)
-    if reading.speaks_v1 and told != "application/json" and not told.endswith("+json"):
-        yield f"Content-Type is {told or 'absent'}"
 
 
 BEFORE_402 = (
@@ -300,7 +214,16 @@ RULES = (
         "payment is asked over plain http",
         f"{_CORE}, Transport Security",
         "serve the route over https only",
-        _plain_http,
+        _plain_http_mpp,
+    ),
+    Rule(
+        "x402-plain-http",
+        Severity.ERROR,
+        Kind.ADVICE,
+        "payment is asked over plain http",
+        "nothing in an x402 payload says what it pays for: who takes it off the wire can spend it elsewhere",
+        "serve the route over https only",
+        _plain_http_x402,
     ),
     Rule(
         "headers-4k",
@@ -346,95 +269,5 @@ RULES = (
         "RFC 9110, 5.3: repeated lines are joined by a comma, and base64 with a comma is no base64",
         "send it once; see that application and proxy do not both add it",
         _repeated,
-    ),
-    Rule(
-        "cors-expose",
-        Severity.WARNING,
-        Kind.ADVICE,
-        "browsers hide the challenge",
-        f"{_FETCH}, Access-Control-Expose-Headers",
-        "name the challenge and receipt headers in Access-Control-Expose-Headers",
-        _cors_expose,
-    ),
-    Rule(
-        "cors-allow-headers",
-        Severity.WARNING,
-        Kind.ADVICE,
-        "browsers may not send the payment",
-        f"{_FETCH}, CORS-preflight fetch",
-        "name the credential headers in Access-Control-Allow-Headers",
-        _cors_allow,
-    ),
-    Rule(
-        "options-402",
-        Severity.WARNING,
-        Kind.ADVICE,
-        "OPTIONS is charged",
-        f"{_FETCH}, CORS-preflight fetch: only an ok status passes",
-        "answer OPTIONS without payment",
-        _options_402,
-    ),
-    Rule(
-        "head-differs",
-        Severity.WARNING,
-        Kind.SHOULD,
-        "HEAD is not answered as GET is",
-        "RFC 9110, 9.3.2",
-        "send the headers of GET with the answer to HEAD",
-        _head,
-    ),
-    Rule(
-        "head-free",
-        Severity.INFO,
-        Kind.ADVICE,
-        "HEAD does the work without payment",
-        "RFC 9110, 9.3.2",
-        "charge HEAD as GET, or answer it before the handler runs",
-        _head_free,
-    ),
-    Rule(
-        "problem-missing",
-        Severity.INFO,
-        Kind.SHOULD,
-        "the body is no problem",
-        f"{_CORE}, Error Response Format",
-        "answer with RFC 9457 problem details; v1's members may stand beside them",
-        _problem_missing,
-    ),
-    Rule(
-        "problem-type",
-        Severity.INFO,
-        Kind.SHOULD,
-        "the problem's type is not one of MPP's",
-        f"{_CORE}, Error Response Format and Error Codes",
-        f"write {PROBLEM_BASE}payment-required",
-        _problem_type,
-    ),
-    Rule(
-        "problem-status",
-        Severity.WARNING,
-        Kind.MUST,
-        "the problem names another status",
-        "RFC 9457, 3.1.2",
-        "write the answer's own status into the problem, or none",
-        _problem_status,
-    ),
-    Rule(
-        "problem-content-type",
-        Severity.INFO,
-        Kind.SHOULD,
-        "the problem does not say that it is one",
-        "RFC 9457, 3",
-        "send Content-Type: application/problem+json",
-        _problem_content_type,
-    ),
-    Rule(
-        "v1-content-type",
-        Severity.WARNING,
-        Kind.ADVICE,
-        "the v1 challenge does not say that it is JSON",
-        "x402 transports-v1/http, Payment Required Signaling",
-        "send Content-Type: application/json, or application/problem+json",
-        _json_content_type,
     ),
 )

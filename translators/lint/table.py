@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 
 from translators.lint import (
+    rules_binding,
+    rules_body,
+    rules_browser,
     rules_discovery,
     rules_mpp,
     rules_paid,
@@ -20,8 +23,11 @@ __all__ = ["GROUPS", "RULES", "lint", "rules_for"]
 GROUPS: dict[str, tuple[Rule, ...]] = {
     "Before the 402": rules_route.BEFORE_402,
     "The answer as HTTP": rules_route.RULES,
+    "Browsers": rules_browser.RULES,
+    "The body": rules_body.RULES,
     "x402's envelopes": rules_x402.RULES,
     "MPP's challenges": rules_mpp.RULES,
+    "What a challenge is bound to": rules_binding.RULES,
     "What is asked for": rules_terms.RULES,
     "What the chain says (--rpc-url)": rules_terms.ON_CHAIN,
     "The resource": rules_resource.RULES,
