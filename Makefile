@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ANVIL := $(CURDIR)/tests/interop/peers/node/node_modules/@foundry-rs/anvil-linux-amd64/bin
 
-.PHONY: demo test check peers fuzz faults gateway-load clean
+.PHONY: demo test check peers fuzz faults gateway-load bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/x402-mpp demo
@@ -34,6 +34,12 @@ faults: $(VENV)/dev.stamp
 # A gibibyte each way through the gateway, and a thousand payments while the server behind it ends and comes back.
 gateway-load: peers
 	PATH="$(ANVIL):$$PATH" $(BIN)/python -m tests.gateway
+
+# Everybody side by side: a quarter of an hour, and what it measures goes into docs/performance.md.
+bench: peers
+	command -v wrk >/dev/null || apt-get install --yes --quiet wrk
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	$(BIN)/python -m tests.benchmarks
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
