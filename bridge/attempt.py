@@ -231,7 +231,7 @@ class Attempt:
         except PaymentError as error:
             # Its nonce may be used because of us: to say "already used" would make the client pay twice.
             record = await self.means.desk.store.get(verified.payment.id)
-            if record is None or record.state not in (State.SETTLING, State.UNKNOWN, State.SETTLED, State.DELIVERED):
+            if record is None or not self._is_in_hand(record):
                 raise
             if verified.payment.foreign is not None and record.nonce != verified.payment.authorization.nonce:
                 # Nobody has judged this proof, and it is not the one that was judged when the payment was claimed.
@@ -252,6 +252,12 @@ class Attempt:
         if shadow is not None and self.entrance.has_shadow and verified.payment.protocol is not Protocol.MPP:
             context = self._context(fresh_id(), None, None)
             shadow.begin(verified.payment, verified.offer, context, self.emit)
+
+    def _is_in_hand(self, record: Record) -> bool:
+        """Whether a payment was handed over to be settled, or is about to be by a request that holds it now."""
+        if record.state is State.CLAIMED:
+            return record.lease_until > self.means.desk.clock()
+        return record.state is not State.RELEASED
 
     async def take(self, presented: PresentedCredential) -> "Refused | Replayed | Admitted":
         """Claim the payment, and settle it where the route settles first; or find what came of it before."""

@@ -13,7 +13,7 @@ from bridge.settlers.base import Fate, Found
 from bridge.settlers.eip3009_calls import moved_money
 from bridge.settlers.erc6492 import deploy_and_ask, is_valid, is_wrapped, signature_question, unwrap
 from bridge.settlers.fate import find_fate, find_record
-from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_bytes, as_int
+from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_bytes
 from bridge.stores.base import Record
 from translators.checks import is_proven
 from translators.eip3009 import authorization_digest
@@ -151,8 +151,7 @@ class ChainReader:
             receipt = await self.nodes.ask("eth_getTransactionReceipt", transaction)
             if not isinstance(receipt, dict):
                 return Carried.NOT_YET
-            head = await self.nodes.quantity("eth_blockNumber")
-            if head - as_int(receipt.get("blockNumber")) + 1 < self.confirmations:
+            if not await self.nodes.is_deep(transaction, receipt, self.confirmations):
                 return Carried.NOT_YET
         if receipt.get("status") != "0x1":
             return Carried.REVERTED

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from bridge.settlers.base import BeforeBroadcast
-from bridge.settlers.node_errors import NodeError, NodeUnreachable, as_int
+from bridge.settlers.node_errors import NodeError, NodeUnreachable
 from bridge.settlers.relayer import Relayer
 from bridge.settlers.transaction import Sent
 from translators.errors import OutcomeUnknown
@@ -92,13 +92,12 @@ class _Delivery:
         for transaction in reversed(self._sent.transactions):
             receipt = await self._relayer.nodes.ask("eth_getTransactionReceipt", transaction)
             if isinstance(receipt, dict):
-                confirmed = await self._is_confirmed(receipt)
+                confirmed = await self._is_confirmed(transaction, receipt)
                 return (Mined(transaction, receipt) if confirmed else None), True
         return None, False
 
-    async def _is_confirmed(self, receipt: dict[str, Any]) -> bool:
-        block, depth = as_int(receipt.get("blockNumber")), self._patience.confirmations
-        return depth == 1 or await self._relayer.nodes.quantity("eth_blockNumber") - block + 1 >= depth
+    async def _is_confirmed(self, transaction: str, receipt: dict[str, Any]) -> bool:
+        return await self._relayer.nodes.is_deep(transaction, receipt, self._patience.confirmations)
 
     async def _look(self) -> None:
         """Find out why no block includes us, and do something about it."""

@@ -7,7 +7,7 @@ call every payment unused, and every balance nothing.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -163,6 +163,18 @@ class Nodes:
     async def quantity(self, method: str, *params: Any) -> int:
         """The result of a call that answers a number."""
         return as_int(await self.ask(method, *params))
+
+    async def is_deep(self, transaction: str, receipt: Mapping[str, Any], confirmations: int) -> bool:
+        """Whether the block of a transaction's receipt has so many confirmations, its own included.
+
+        The receipt is asked for again at the end: between it and the newest block the chain may have been reorganised.
+        """
+        if confirmations == 1:
+            return True
+        if await self.quantity("eth_blockNumber") - as_int(receipt.get("blockNumber")) + 1 < confirmations:
+            return False
+        again = await self.ask("eth_getTransactionReceipt", transaction)
+        return isinstance(again, dict) and again.get("blockHash") == receipt.get("blockHash")
 
     async def call(
         self, to: str | None, data: bytes, *, sender: str | None = None, gas: int | None = None, block: str = "latest"

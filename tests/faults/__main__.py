@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from tests.faults.crashes import Outcome, Plan, crash_everywhere, storm, table
 from tests.faults.lab import ANVIL, Lab, laboratory
 from tests.faults.load import Load, load
-from tests.faults.outages import outage, standstill
+from tests.faults.outages import outage, reorganised, slowed, standstill
 from translators.payment import Protocol
 
-PARTS = ("crashes", "silence", "storms", "load", "outages", "standstill")
+PARTS = ("crashes", "silence", "storms", "load", "outages", "standstill", "slow", "reorg")
 STORES = ("sqlite", "postgresql", "redis")
 SETTLERS = ("chain", "facilitator+rpc", "facilitator")
 POLICIES = ("on_success", "first")
@@ -38,6 +38,20 @@ async def crashes(lab: Lab, stores: Sequence[str]) -> list[Outcome]:
         for protocol in Protocol
         for policy in POLICIES
     ]
+    # Who is no plain account, and a second facilitator: each way in each store, in one protocol of the three.
+    others = [
+        ("chain", "wallet"),
+        ("facilitator+rpc", "wallet"),
+        ("facilitator", "wallet"),
+        ("chain", "new wallet"),
+        ("fallback", "key"),
+    ]
+    protocols = list(Protocol)
+    for row, store in enumerate(stores if lab.node is not None else ()):
+        for column, (settler, payer) in enumerate(others):
+            protocol, policy = protocols[(row + column) % 3], POLICIES[(row + column) % 2]
+            plans.append(Plan(store, settler, protocol, policy, payer=payer))
+        plans.append(Plan(store, "facilitator", Protocol.X402_V2, POLICIES[row % 2], payer="permit2"))
     litestar = [Plan(store, "chain", protocol, framework="litestar") for store in stores[:1] for protocol in Protocol]
     return await crash_everywhere(lab, plans + litestar, at_once=8)
 
@@ -62,7 +76,7 @@ async def storms(lab: Lab, stores: Sequence[str], seeds: int) -> list[Outcome]:
             return await storm(lab, plan, seed)
 
     await lab.break_facilitator(1, 0.33)
-    plans = [Plan(store, settler, Protocol.MPP) for store in stores for settler in TELLING]
+    plans = [Plan(store, settler, Protocol.MPP) for store in stores for settler in (*TELLING, "fallback")]
     try:
         return list(await asyncio.gather(*(one(plan, seed) for plan in plans for seed in range(seeds))))
     finally:
@@ -99,6 +113,10 @@ async def main(options: argparse.Namespace) -> int:
                                 result = await load(lab, lab.store(store), settler, options.payments, seconds=400)
                             elif part == "standstill" and lab.node is not None:
                                 result = await standstill(lab, store, settler, 100)
+                            elif part == "slow" and lab.node is not None:
+                                result = await slowed(lab, store, settler, 200)
+                            elif part == "reorg" and lab.node is not None:
+                                result = await reorganised(lab, store, settler, 200)
                             elif part == "outages" and store in lab.servers:
                                 result = await outage(lab, store, settler, 200, kill=True)
                             else:

@@ -34,11 +34,18 @@ class Plan:
     point: tuple[str, int] | None = None
     resend: bool = True
     framework: str = "asgi"
+    payer: str = "key"
+    """One of `payers.KINDS`."""
 
     @property
     def can_tell(self) -> bool:
         """Whether anybody can be asked what became of a payment."""
-        return self.settler != "facilitator"
+        return self.settler != "facilitator" and self.payer != "permit2"
+
+    @property
+    def way(self) -> str:
+        """Who settles, and for whom if that is no plain account."""
+        return self.settler if self.payer == "key" else f"{self.settler}, {self.payer}"
 
 
 @dataclass
@@ -80,10 +87,15 @@ async def _run(lab: Lab, plan: Plan) -> tuple[Outcome, list[str]]:
     outcome = Outcome(plan)
     window = 300 if plan.resend else 12
     start = lab.start(
-        lab.store(plan.store), plan.settler, framework=plan.framework, crash=plan.point, max_timeout_seconds=window
+        lab.store(plan.store),
+        plan.settler,
+        framework=plan.framework,
+        crash=plan.point,
+        max_timeout_seconds=window,
+        permit2=plan.payer == "permit2",
     )
     again = msgspec.structs.replace(start, crash=None)
-    (payer,) = await lab.payers.take(1)
+    (payer,) = await lab.payers.take(1, plan.payer)
     sock = lab.fleet.take_socket()
     worker = await lab.fleet.start(sock, start)
     over = False
@@ -169,7 +181,7 @@ async def judge(lab: Lab, outcome: Outcome, start: Start, purchases: Sequence[Pu
             else:
                 outcome.unknowable += 1
         if spent and 402 in purchase.statuses:
-            wrong.append("paid, and told to pay again")
+            wrong.append(f"paid, and told to pay again ({'; '.join(purchase.refusals)})")
         if spent and row is None:
             wrong.append("paid, and not in the journal")
         if can_tell and state in (State.SETTLING, State.UNKNOWN):
@@ -296,7 +308,7 @@ def table(outcomes: Iterable[Outcome]) -> str:
     for outcome in outcomes:
         plan = outcome.plan
         protocol = plan.protocol.value if outcome.payments == 1 else "all three"
-        key = (plan.store, plan.settler, plan.policy if outcome.payments == 1 else "both", protocol)
+        key = (plan.store, plan.way, plan.policy if outcome.payments == 1 else "both", protocol)
         rows[key] += Counter(
             runs=1,
             payments=outcome.payments,
@@ -307,11 +319,13 @@ def table(outcomes: Iterable[Outcome]) -> str:
             violations=len(outcome.violations),
         )
     columns = ("runs", "payments", "kills", "paid", "delivered", "unknowable", "violations")
-    lines = ["store       settler          policy      protocol   " + "".join(f"{name:>11}" for name in columns)]
+    lines = [
+        "store       settler                      policy      protocol   " + "".join(f"{name:>11}" for name in columns)
+    ]
     total: Counter[str] = Counter()
     for (store, settler, policy, protocol), counts in sorted(rows.items()):
         total += counts
-        head = f"{store:<11} {settler:<16} {policy:<11} {protocol:<10}"
+        head = f"{store:<11} {settler:<28} {policy:<11} {protocol:<10}"
         lines.append(head + "".join(f"{counts[name]:>11}" for name in columns))
-    lines.append(f"{'all':<51}" + "".join(f"{total[name]:>11}" for name in columns))
+    lines.append(f"{'all':<63}" + "".join(f"{total[name]:>11}" for name in columns))
     return "\n".join(lines)

@@ -12,14 +12,18 @@ import json
 import random
 import sys
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import httpx
 from eth_account import Account
+from msgspec.structs import replace
 
 from bridge.demo.token import CHAIN_ID, TOKEN_ADDRESS
 from bridge.settlers.eip3009_calls import transfer_call
+from bridge.settlers.erc6492 import is_wrapped, unwrap
 from tests.bridge.settlers.scripted import Request, reply, scripted
+from tests.faults.payers import permit2_call
 from translators.payment import Authorization
 
 SETTLES_FIRST = ("hangs", "500_json", "502_html", "reset", "no_transaction", "slow", "cut_short", "wrong_json")
@@ -34,6 +38,8 @@ SETTLES_LATER = ("504_then_settles",)
 MODES = SETTLES_FIRST + SETTLES_NOT + SETTLES_LATER
 
 Answer = dict[str, Any]
+Call = tuple[str, str]
+"""A contract, and what is said to it."""
 
 
 class Refused(Exception):
@@ -48,6 +54,7 @@ class Ledger:
         self._account = Account.from_key(private_key)
         self._lock = asyncio.Lock()
         self._nonce: int | None = None
+        self._sent: dict[int, str] = {}
 
     async def ask(self, method: str, *params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -56,20 +63,24 @@ class Ledger:
             raise Refused(str(answer["error"].get("message")) + str(answer["error"].get("data") or ""))
         return answer["result"]
 
-    async def try_out(self, data: str) -> None:
-        """Raise `Refused` where the token would."""
-        await self.ask("eth_call", {"from": self._account.address, "to": TOKEN_ADDRESS, "data": data}, "latest")
+    async def try_out(self, call: Call) -> None:
+        """Raise `Refused` where the contract would."""
+        to, data = call
+        await self.ask("eth_call", {"from": self._account.address, "to": to, "data": data}, "latest")
 
-    async def settle(self, data: str) -> str:
+    async def settle(self, call: Call) -> str:
         """Send it and wait for its block; raises `Refused` for one that failed."""
-        await self.try_out(data)
+        await self.try_out(call)
+        to, data = call
         async with self._lock:
             if self._nonce is None:
                 self._nonce = int(await self.ask("eth_getTransactionCount", self._account.address, "pending"), 16)
-            fields = {"type": 2, "chainId": CHAIN_ID, "nonce": self._nonce, "to": TOKEN_ADDRESS, "value": 0}
+            fields = {"type": 2, "chainId": CHAIN_ID, "nonce": self._nonce, "to": to, "value": 0}
             fees = {"gas": 300_000, "maxFeePerGas": 10**11, "maxPriorityFeePerGas": 10**9}
             signed = self._account.sign_transaction({**fields, **fees, "data": data})
-            transaction: str = await self.ask("eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex())
+            raw = "0x" + bytes(signed.raw_transaction).hex()
+            transaction: str = await self.ask("eth_sendRawTransaction", raw)
+            self._sent[self._nonce] = raw
             self._nonce += 1
         for _ in range(400):
             receipt = await self.ask("eth_getTransactionReceipt", transaction)
@@ -79,6 +90,16 @@ class Ledger:
                 return transaction
             await asyncio.sleep(0.025)
         raise Refused("not mined")
+
+    async def keep_sending(self) -> None:
+        """Send again what a reorganised chain has lost: a real node's pool would have kept it."""
+        while True:
+            await asyncio.sleep(0.25)
+            with suppress(httpx.HTTPError, ValueError, KeyError, Refused):
+                mined = int(await self.ask("eth_getTransactionCount", self._account.address, "latest"), 16)
+                for nonce in range(mined, self._nonce or 0):
+                    with suppress(Refused):
+                        await self.ask("eth_sendRawTransaction", self._sent[nonce])
 
 
 class Facilitator:
@@ -91,7 +112,9 @@ class Facilitator:
         self._later: set[asyncio.Task[None]] = set()
 
     async def handle(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        match request.method, request.path:
+        # Below /limited it verifies, and takes no settlements: what a fallback is for.
+        limited, path = request.path.startswith("/limited/"), request.path.removeprefix("/limited")
+        match request.method, path:
             case "GET", "/supported":
                 kinds = [
                     {"x402Version": 2, "scheme": "exact", "network": f"eip155:{CHAIN_ID}"},
@@ -100,6 +123,8 @@ class Facilitator:
                 writer.write(reply(200, {"kinds": kinds, "extensions": [], "signers": {}}))
             case "POST", "/verify":
                 writer.write(reply(200, await self._verify(_call_of(request.json()))))
+            case "POST", "/settle" if limited:
+                writer.write(reply(429, {"error": "slow down"}, "Retry-After: 1"))
             case "POST", "/settle":
                 await self._settle(_call_of(request.json()), request.json(), writer)
             case "POST", "/faults":
@@ -113,14 +138,14 @@ class Facilitator:
             case _:
                 writer.write(reply(404, {}))
 
-    async def _verify(self, call: str) -> Answer:
+    async def _verify(self, call: Call) -> Answer:
         try:
             await self._ledger.try_out(call)
         except Refused as error:
             return {"isValid": False, "invalidReason": _reason(error)}
         return {"isValid": True}
 
-    async def _settle(self, call: str, body: Any, writer: asyncio.StreamWriter) -> None:
+    async def _settle(self, call: Call, body: Any, writer: asyncio.StreamWriter) -> None:
         mode = self._random.choice(self._modes) if self._random.random() < self._rate else "well"
         self._counts[mode] += 1
         network = body["paymentRequirements"]["network"]
@@ -175,7 +200,7 @@ class Facilitator:
             case _:
                 writer.write(reply(200, done))
 
-    async def _settle_later(self, call: str) -> None:
+    async def _settle_later(self, call: Call) -> None:
         await asyncio.sleep(0.4)
         try:
             await self._ledger.settle(call)
@@ -185,13 +210,17 @@ class Facilitator:
 
 def _reason(error: Refused) -> str:
     said = str(error)
+    if "756688fe" in said:  # Permit2's InvalidNonce()
+        return "permit2_invalid_nonce"
     if "used" in said or "6973207573656420" in said:  # "is used " in the returned data
         return "invalid_exact_evm_nonce_already_used"
     return "insufficient_funds" if "balance" in said else "invalid_exact_evm_payload"
 
 
-def _call_of(body: Any) -> str:
+def _call_of(body: Any) -> Call:
     payload = body["paymentPayload"]["payload"]
+    if "permit2Authorization" in payload:
+        return permit2_call(payload)
     told = payload["authorization"]
     authorization = Authorization(
         payer=told["from"].lower(),
@@ -202,13 +231,20 @@ def _call_of(body: Any) -> str:
         nonce=told["nonce"].lower(),
         signature=bytes.fromhex(payload["signature"].removeprefix("0x")),
     )
-    return "0x" + transfer_call(authorization).hex()
+    signature = authorization.signature
+    if is_wrapped(signature):
+        # It makes no wallets: that is not what is looked into here.
+        authorization = replace(authorization, signature=unwrap(signature).signature)
+    return TOKEN_ADDRESS, "0x" + transfer_call(authorization).hex()
 
 
 async def _main(rpc_url: str, private_key: str) -> None:
-    async with scripted(Facilitator(Ledger(rpc_url, private_key)).handle) as server:
+    ledger = Ledger(rpc_url, private_key)
+    sending = asyncio.create_task(ledger.keep_sending())
+    async with scripted(Facilitator(ledger).handle) as server:
         print(json.dumps({"url": server.url}), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    sending.cancel()
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from eth_utils.crypto import keccak
 from bridge.demo import token
 from bridge.demo.app import TOKEN
 from bridge.demo.chain import embedded_chain
-from bridge.payers import Account, Asked, account, read_402, sign
+from bridge.payers import Account, Asked, account
 from bridge.stores import store_from_url
-from tests.bridge.harness import envelope
 from tests.bridge.stores.servers import private_postgres, private_redis, with_setting
+from tests.faults.payers import Contracts, Payer
 from tests.faults.worker import Start
 from translators.payment import Payment, Protocol
 
@@ -83,20 +83,43 @@ class Chain:
         await self._client.aclose()
 
 
+class Pulse:
+    """A block a second on anvil, unless it is held."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self.held = False
+
+    async def beat(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(1)
+            if not self.held:
+                # A node that stands still is no reason to stop.
+                with contextlib.suppress(httpx.HTTPError, RuntimeError, ValueError):
+                    await self._chain.ask(("evm_mine",))
+
+
 class Payers:
     """Payers with tokens, each used once."""
 
-    def __init__(self, chain: Chain, names: str, funded: int | None) -> None:
+    def __init__(self, chain: Chain, names: str, funded: int | None, folder: Path) -> None:
         self._chain = chain
+        self._contracts = Contracts(chain.rpc_url, chain.ask, folder)
         self._names = names
         self._funded = funded
         self._used = 0
         self._waiting: list[Account] = []
         self._funding = asyncio.Lock()
 
-    async def take(self, count: int) -> list[Account]:
+    async def take(self, count: int, kind: str = "key") -> list[Payer]:
+        """Payers of one of `KINDS`; on a chain other than anvil there are plain accounts only."""
         async with self._funding:
-            return await self._take(count)
+            keys = await self._take(count)
+            payers = await self._contracts.payers(keys, kind)
+            if elsewhere := [payer.address for payer, key in zip(payers, keys, strict=True) if payer.account != key]:
+                await self._chain.fund(elsewhere)
+            return payers
 
     async def _take(self, count: int) -> list[Account]:
         while len(self._waiting) < count:
@@ -260,6 +283,8 @@ class Lab:
         self.servers: dict[str, tuple[Any, str]] = {}
         self.node: asyncio.subprocess.Process | None = None
         """The chain's node, where it is anvil."""
+        self.pulse: Pulse | None = None
+        """What keeps its clock going."""
         self._names = 0
 
     def name(self) -> str:
@@ -333,9 +358,15 @@ async def laboratory(
         options = ("--rpc-url", url, "--private-key", THE_FACILITATOR.private_key)
         facilitator = await stack.enter_async_context(Child.running("tests.faults.facilitator", *options))
         fleet = await stack.enter_async_context(Fleet.running(sockets))
-        payer_source = Payers(known, names, payers if chain == "embedded" else None)
+        payer_source = Payers(known, names, payers if chain == "embedded" else None, folder)
         lab = Lab(known, payer_source, fleet, (await facilitator.hear())["url"], folder)
         lab.node = node
+        if node is not None:
+            # Until its first block, anvil's clock stands at its beginning.
+            await known.ask(("evm_mine",))
+            lab.pulse = Pulse(known)
+            beating = asyncio.create_task(lab.pulse.beat())
+            stack.callback(beating.cancel)
         for kind, private in (("postgresql", private_postgres), ("redis", private_redis)):
             if kind in stores:
                 lab.servers[kind] = stack.enter_context(private())
@@ -344,11 +375,14 @@ async def laboratory(
 
 @asynccontextmanager
 async def anvil(folder: Path, gas: dict[str, int]) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """A node that mines at once, and a block a second besides, so that its clock goes."""
+    """A node that mines at once, and a block a second besides, so that its clock goes.
+
+    The second is ours to do (`Pulse`): a node that was told to mine in another way cannot be told to do both again.
+    """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with (folder / "anvil.log").open("wb") as log:
-        options = ("--chain-id", str(token.CHAIN_ID), "--block-time", "1", "--mixed-mining", "--port", str(port))
+        options = ("--chain-id", str(token.CHAIN_ID), "--port", str(port))
         process = await asyncio.create_subprocess_exec(
             str(ANVIL), *options, "--silent", stdout=log, stderr=log, start_new_session=True
         )
@@ -372,7 +406,7 @@ async def anvil(folder: Path, gas: dict[str, int]) -> AsyncIterator[tuple[str, a
 class Purchase:
     """One payment: signed once, sent as often as it takes, and every answer that it got."""
 
-    def __init__(self, client: httpx.AsyncClient, path: str, protocol: Protocol, payer: Account) -> None:
+    def __init__(self, client: httpx.AsyncClient, path: str, protocol: Protocol, payer: Payer) -> None:
         self._client = client
         self.path = path
         self.protocol = protocol
@@ -381,14 +415,17 @@ class Purchase:
         self.headers: dict[str, str] = {}
         self.statuses: list[int] = []
         self.bad_answers: list[str] = []
+        self.refusals: list[str] = []
+        """What the 402s said."""
         self.lost = 0
 
     async def prepare(self, url: str, asked: Asked | None = None) -> None:
         """Ask, and sign; `asked` is a 402 that is good for more than one payment."""
         if asked is None:
-            asked = read_402(await self._client.get(url + self.path), self.protocol)
-        self.payment = sign(asked, self.payer, time.time())
-        self.headers = dict((envelope(self.payment, asked),))
+            self.payment, header = self.payer.pay(await self._client.get(url + self.path), self.protocol)
+        else:
+            self.payment, header = self.payer.sign(asked)
+        self.headers = dict((header,))
         if self.protocol is Protocol.X402_V2:
             # One protocol of the three with a key of the client's own.
             self.headers["Idempotency-Key"] = f"purchase {self.payer.address}"
@@ -408,6 +445,8 @@ class Purchase:
         self.statuses.append(answer.status_code)
         if answer.status_code == 503 and ("retry-after" not in answer.headers or "www-authenticate" in answer.headers):
             self.bad_answers.append("503 without Retry-After, or with a challenge")
+        if answer.status_code == 402:
+            self.refusals.append(str(answer.json().get("detail")))
         if answer.status_code not in (200, 402, 503):
             self.bad_answers.append(f"{answer.status_code}: {answer.text[:200]}")
         return answer.status_code

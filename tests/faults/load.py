@@ -74,14 +74,15 @@ async def load(
     seconds: float = 60,
     meanwhile: Callable[[], Awaitable[None]] | None = None,
     pace: float = 0.0,
+    **more: Any,
 ) -> Load:
     """Send `payments` payments thrice each at random workers; `meanwhile` is what happens to them.
 
-    They begin within `pace` seconds, and are sent again for at most `seconds`.
+    They begin within `pace` seconds, and are sent again for at most `seconds`; `more` is what the workers start with.
     """
     dice = random.Random(seed)
     result = Load(payments)
-    start = lab.start(store, settler, lease_seconds=5.0, reconcile_seconds=0.5, wait_seconds=5.0)
+    start = lab.start(store, settler, lease_seconds=5.0, reconcile_seconds=0.5, wait_seconds=5.0, **more)
     await lab.break_facilitator(seed, rate)
     payers = await lab.payers.take(payments)
     (before,) = await lab.chain.balances([RECIPIENT])
@@ -164,7 +165,7 @@ async def _judge(lab: Lab, result: Load, start: Start, purchases: list[Purchase]
         if state != State.DELIVERED:
             wrong.append(f"left {state}")
         if 402 in purchase.statuses:
-            wrong.append("told to pay again")
+            wrong.append(f"told to pay again ({'; '.join(purchase.refusals)})")
         if wrong:
             told = f"[answers {purchase.statuses}, lost {purchase.lost}, row {state}, spent {spent}]"
             result.violations.append(f"{purchase.protocol.value} {purchase.path}: {'; '.join(wrong)} {told}")

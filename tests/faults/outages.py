@@ -38,9 +38,18 @@ async def outage(
 
 
 async def _loaded(
-    lab: Lab, store: str, settler: str, payments: int, rate: float, meanwhile: Callable[[], Awaitable[None]]
+    lab: Lab,
+    store: str,
+    settler: str,
+    payments: int,
+    rate: float,
+    meanwhile: Callable[[], Awaitable[None]],
+    *,
+    pace: float = 6.0,
 ) -> Load:
-    result = await load(lab, lab.store(store), settler, payments, rate=rate, seconds=120, meanwhile=meanwhile, pace=6.0)
+    result = await load(
+        lab, lab.store(store), settler, payments, rate=rate, seconds=120, meanwhile=meanwhile, pace=pace
+    )
     if not result.unavailable:
         result.violations.append("nobody was told to come back: the outage missed the load")
     return result
@@ -61,3 +70,59 @@ async def standstill(lab: Lab, store: str, settler: str, payments: int, *, stops
                 node.send_signal(signal.SIGCONT)
 
     return await _loaded(lab, store, settler, payments, rate, meanwhile)
+
+
+async def slowed(lab: Lab, store: str, settler: str, payments: int, *, rate: float = 0.0) -> Load:
+    """A load during which a block takes eight seconds, longer than a settlement is waited for, and then three."""
+    pulse = lab.pulse
+    assert pulse is not None
+
+    async def meanwhile() -> None:
+        for seconds in (8, 3):
+            await asyncio.sleep(0.7)
+            pulse.held = True
+            await lab.chain.ask(("evm_setAutomine", False), ("evm_setIntervalMining", seconds))
+            try:
+                await asyncio.sleep(2 * seconds + 0.5)
+            finally:
+                await lab.chain.ask(("evm_setIntervalMining", 0), ("evm_setAutomine", True), ("evm_mine",))
+                pulse.held = False
+
+    return await _loaded(lab, store, settler, payments, rate, meanwhile, pace=20.0)
+
+
+async def reorganised(
+    lab: Lab, store: str, settler: str, payments: int, *, reorganisations: int = 10, depth: int = 5, rate: float = 0.0
+) -> Load:
+    """A load during which the newest `depth` blocks vanish over and over, and settlements with them.
+
+    A settlement counts at `depth` + 1 confirmations, so that none that did is in a block that vanishes.
+    """
+    vanished = 0
+
+    async def meanwhile() -> None:
+        nonlocal vanished
+        # The payers' money is in the newest block's state: it was put there, not sent.
+        await lab.chain.ask(*[("evm_mine",)] * (depth + 1))
+        for _ in range(reorganisations):
+            await asyncio.sleep(0.5)
+            (newest,) = await lab.chain.ask(("eth_blockNumber",))
+            numbers = range(int(newest, 16), int(newest, 16) - depth, -1)
+            counts = await lab.chain.ask(*(("eth_getBlockTransactionCountByNumber", hex(number)) for number in numbers))
+            vanished += sum(int(count, 16) for count in counts)
+            await lab.chain.ask(("anvil_reorg", depth, []))
+
+    result = await load(
+        lab,
+        lab.store(store),
+        settler,
+        payments,
+        rate=rate,
+        seconds=120,
+        meanwhile=meanwhile,
+        pace=6.0,
+        confirmations=depth + 1,
+    )
+    if vanished < reorganisations:
+        result.violations.append(f"only {vanished} transactions vanished: the reorganisations missed the load")
+    return result

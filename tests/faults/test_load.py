@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.lab import ANVIL, PRICE, laboratory
 from tests.faults.load import Load, load
-from tests.faults.outages import outage
+from tests.faults.outages import outage, reorganised
 
 CHAIN = "anvil" if ANVIL.exists() else "embedded"
 
@@ -38,3 +38,17 @@ def test_a_store_that_is_killed_and_comes_back_loses_nothing_and_gives_nothing_a
     result = asyncio.run(run())
     assert result.violations == []
     assert (result.settled, result.delivered, result.earned) == (60, 60, 60 * PRICE)
+
+
+@pytest.mark.parametrize("settler", ["chain", "facilitator+rpc"])
+def test_a_chain_that_is_reorganised_takes_nothing_back(settler: str) -> None:
+    """Its newest five blocks vanish five times under load, and what counts is what has six confirmations: all payments
+    are settled in the end, once, and nobody is told to pay again."""
+
+    async def run() -> Load:
+        async with laboratory(chain="anvil") as lab:
+            return await reorganised(lab, "sqlite", settler, 40, reorganisations=5)
+
+    result = asyncio.run(run())
+    assert result.violations == []
+    assert (result.settled, result.delivered, result.earned) == (40, 40, 40 * PRICE)

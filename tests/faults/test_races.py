@@ -10,7 +10,7 @@ from bridge.stores import MemoryStore
 from bridge.stores.base import Record
 from bridge.testing import FakeSettler, FixedClock
 from tests.bridge.harness import PROTOCOLS, V2, House
-from translators.errors import OutcomeUnknown
+from translators.errors import OutcomeUnknown, VerificationFailed
 from translators.lifecycle import State
 from translators.payment import Payment, Protocol, Settlement
 
@@ -154,5 +154,37 @@ def test_a_settlement_that_outlives_a_lease_keeps_its_claim() -> None:
     async def story() -> None:
         assert (await house.pay(V2)).status_code == 200
         assert taken == []
+
+    asyncio.run(story())
+
+
+def test_a_refusal_while_the_payment_is_in_hand_waits_for_its_outcome() -> None:
+    """The same credential again while its first request is at work, and the chain finds something against it: who heard
+    "pay again" now would have paid twice a moment later."""
+
+    async def story() -> None:
+        house, working, go_on = House(wait_seconds=5.0), asyncio.Event(), asyncio.Event()
+        header = await house.credential(V2)
+
+        async def slowly(scope: Any, receive: Any, send: Any) -> None:
+            working.set()
+            await go_on.wait()
+            for message in house.messages:
+                await send(message)
+
+        def refuses(_: Payment) -> None:
+            go_on.set()
+            raise VerificationFailed("something is wrong with it now")
+
+        house.handler = slowly
+        first = asyncio.create_task(house.visit(headers=[header]))
+        await working.wait()
+        house.settler.on_verify = refuses
+        answers = [await house.visit(headers=[header]), await first]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert (len(house.settler.settlements), house.runs) == (1, 1)
+        # Once nobody has it in hand, a refusal is one.
+        other = await house.credential(V2)
+        assert (await house.visit(headers=[other])).status_code == 402
 
     asyncio.run(story())

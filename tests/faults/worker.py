@@ -8,7 +8,6 @@ Workers end with their parent, and that with its stdin.
 """
 
 import asyncio
-import inspect
 import logging
 import os
 import select
@@ -29,8 +28,13 @@ from bridge.litestar import PaymentPlugin
 from bridge.pricing import Paid
 from bridge.settlers.chain import ChainSettler
 from bridge.settlers.facilitator import FacilitatorSettler
+from bridge.settlers.fallback import FallbackSettler
 from bridge.stores import store_from_url
+from tests.faults.payers import permit2_price
 from tests.faults.points import CrashingSettler, CrashingStore, Points, crashing_send, watch_the_network
+
+PRICE = 10_000
+"""`Start.price` in atomic units."""
 
 CREDENTIALS = (b"x-payment", b"payment-signature", b"authorization")
 
@@ -41,7 +45,7 @@ class Start(msgspec.Struct, frozen=True):
     fd: int
     store: str
     settler: str
-    """`chain`, `facilitator`, or `facilitator+rpc`."""
+    """`chain`, `facilitator`, `facilitator+rpc`, or `fallback`: two of these, the first of which is rate limited."""
     rpc_url: str
     facilitator_url: str
     private_key: str
@@ -59,24 +63,40 @@ class Start(msgspec.Struct, frozen=True):
     facilitator_timeout: float = 1.5
     answer_bytes: int = 64
     handler_seconds: float = 0.0
+    confirmations: int = 1
+    permit2: bool = False
+    """Whether the routes also have a price by Permit2."""
     crash: tuple[str, int] | None = None
     kill_at: int | None = None
-
-
-FACILITATOR_ASKS_THE_CHAIN = "rpc_url" in inspect.signature(FacilitatorSettler).parameters
 
 
 def _settler(start: Start) -> Any:
     match start.settler:
         case "chain":
-            return ChainSettler(start.rpc_url, start.private_key, poll_seconds=0.05, timeout_seconds=5.0)
+            return ChainSettler(
+                start.rpc_url,
+                start.private_key,
+                poll_seconds=0.05,
+                timeout_seconds=5.0,
+                confirmations=start.confirmations,
+            )
         case "facilitator":
             return FacilitatorSettler(start.facilitator_url, timeout_seconds=start.facilitator_timeout)
         case "facilitator+rpc":
-            more: Any = {"rpc_url": start.rpc_url}
-            return FacilitatorSettler(start.facilitator_url, timeout_seconds=start.facilitator_timeout, **more)
+            return _facilitator(start, "")
+        case "fallback":
+            return FallbackSettler([_facilitator(start, "/limited"), _facilitator(start, "")])
         case _:
             raise ValueError(start.settler)
+
+
+def _facilitator(start: Start, below: str) -> FacilitatorSettler:
+    return FacilitatorSettler(
+        start.facilitator_url + below,
+        timeout_seconds=start.facilitator_timeout,
+        rpc_url=start.rpc_url,
+        confirmations=start.confirmations,
+    )
 
 
 def application(start: Start, points: Points) -> Any:
@@ -124,7 +144,10 @@ def application(start: Start, points: Points) -> Any:
     if start.framework == "litestar":
         app = _litestar(config, start.price, work)
     else:
-        prices = {f"/{settle}": Paid(start.price, settle=settle) for settle in ("on_success", "first")}
+        price: Any = start.price
+        if start.permit2:
+            price = [start.price, permit2_price(PRICE, start.recipient, start.max_timeout_seconds)]
+        prices = {f"/{settle}": Paid(price, settle=settle) for settle in ("on_success", "first")}
         app = PaymentMiddleware(handler, config=config, routes=prices)
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:

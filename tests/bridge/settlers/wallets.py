@@ -74,10 +74,10 @@ MAGIC = bytes.fromhex("6492" * 16)
 
 
 @cache
-def compiled(source: str) -> bytes:
+def compiled(source: str, what: str = "bytecode") -> bytes:
     # Not skipped without it: it is one of the packages that the tests install.
     vyper: Any = importlib.import_module("vyper")
-    return bytes.fromhex(vyper.compile_code(source, output_formats=["bytecode"])["bytecode"][2:])
+    return bytes.fromhex(vyper.compile_code(source, output_formats=[what])[what][2:])
 
 
 def returning(code: str) -> bytes:
