@@ -28,6 +28,7 @@ from bridge.stores import store_from_url
 from tests.bridge.stores.servers import private_postgres, private_redis, with_setting
 from tests.faults.payers import Contracts, Payer
 from tests.faults.worker import Start
+from translators.errors import Unavailable
 from translators.payment import Payment, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -329,13 +330,19 @@ class Lab:
             return counts
 
     async def rows(self, store: str, ids: Sequence[str]) -> list[Any]:
-        """The journal's rows, read as the workers read them."""
-        opened = store_from_url(store)
-        await opened.start()
-        try:
-            return [await opened.get(payment_id) for payment_id in ids]
-        finally:
-            await opened.close()
+        """The journal's rows, read as the workers read them; asked again where the store is too slow for that."""
+        for patience in range(10, -1, -1):
+            opened = store_from_url(store)
+            try:
+                await opened.start()
+                return [await opened.get(payment_id) for payment_id in ids]
+            except Unavailable:
+                if not patience:
+                    raise
+                await asyncio.sleep(0.5)
+            finally:
+                await opened.close()
+        raise AssertionError
 
 
 @asynccontextmanager

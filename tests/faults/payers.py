@@ -86,7 +86,8 @@ class Contracts:
         return [Payer(key, kind) for key in keys]
 
     async def _wallets(self, keys: Sequence[Account]) -> list[Payer]:
-        code = "0x" + wallets.compiled(wallets.WALLET, "bytecode_runtime").hex()
+        # In a thread: it takes a second, and others are waited for meanwhile.
+        code = "0x" + (await asyncio.to_thread(wallets.compiled, wallets.WALLET, "bytecode_runtime")).hex()
         payers = [Payer(_owned("0x" + keccak(text=key.address)[12:].hex(), key), "wallet", _form) for key in keys]
         for key, payer in zip(keys, payers, strict=True):
             owner = "0x" + key.address[2:].rjust(64, "0")
@@ -98,6 +99,8 @@ class Contracts:
     async def _new_wallet(self, key: Account) -> Payer:
         if self._factory is None:
             await asyncio.to_thread(token.fund_gas, self._rpc_url, RIVAL.address, 10**20)
+            for source in (wallets.WALLET, wallets.FACTORY):
+                await asyncio.to_thread(wallets.compiled, source)
             self._factory = await wallets.a_factory(self._rpc_url)
         factory, making = self._factory, wallets.make_call(key.address)
         address = (await wallets.address_of(self._rpc_url, factory, making)).lower()
