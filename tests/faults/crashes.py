@@ -280,12 +280,15 @@ async def _prepared(purchase: Purchase, urls: Sequence[str]) -> None:
 
 
 async def crash_everywhere(
-    lab: Lab, plans: Sequence[Plan], *, at_once: int = 6, replays: int | None = None
+    lab: Lab, plans: Sequence[Plan], *, at_once: int = 6, replays: int | None = None, step: int = 1
 ) -> list[Outcome]:
-    """Every point of every plan, once each; those of the second sending for the first `replays` plans only."""
+    """Every point of every plan, once each; those of the second sending for the first `replays` plans only.
+
+    With `step`, only every so-manieth point, beginning at another one in each plan.
+    """
     turn = asyncio.Semaphore(at_once)
 
-    async def one(plan: Plan, with_replay: bool) -> list[Outcome]:
+    async def one(number: int, plan: Plan, with_replay: bool) -> list[Outcome]:
         async with turn:
             points = await dry_run(lab, plan)
         if not with_replay:
@@ -295,10 +298,10 @@ async def crash_everywhere(
             async with turn:
                 return await crash(lab, Plan(**{**vars(plan), "point": point}))
 
-        return list(await asyncio.gather(*map(at, points)))
+        return list(await asyncio.gather(*map(at, points[number % step :: step])))
 
     wanted = len(plans) if replays is None else replays
-    all_of_them = await asyncio.gather(*(one(plan, index < wanted) for index, plan in enumerate(plans)))
+    all_of_them = await asyncio.gather(*(one(index, plan, index < wanted) for index, plan in enumerate(plans)))
     return [outcome for outcomes in all_of_them for outcome in outcomes]
 
 

@@ -92,7 +92,15 @@ async def slowed(lab: Lab, store: str, settler: str, payments: int, *, rate: flo
 
 
 async def reorganised(
-    lab: Lab, store: str, settler: str, payments: int, *, reorganisations: int = 10, depth: int = 5, rate: float = 0.0
+    lab: Lab,
+    store: str,
+    settler: str,
+    payments: int,
+    *,
+    reorganisations: int = 10,
+    depth: int = 5,
+    rate: float = 0.0,
+    pace: float = 6.0,
 ) -> Load:
     """A load during which the newest `depth` blocks vanish over and over, and settlements with them.
 
@@ -120,7 +128,7 @@ async def reorganised(
         rate=rate,
         seconds=120,
         meanwhile=meanwhile,
-        pace=6.0,
+        pace=pace,
         confirmations=depth + 1,
     )
     if vanished < reorganisations:

@@ -27,10 +27,10 @@ OTHERS = [
 ]
 
 
-def run(plans: list[Plan], chain: str = "embedded", replays: int = 1) -> list[Outcome]:
+def run(plans: list[Plan], chain: str = "embedded", *, replays: int = 1, step: int = 1) -> list[Outcome]:
     async def crashes() -> list[Outcome]:
         async with laboratory(chain=chain, payers=500) as lab:
-            return await crash_everywhere(lab, plans, at_once=12, replays=replays)
+            return await crash_everywhere(lab, plans, at_once=12, replays=replays, step=step)
 
     return asyncio.run(crashes())
 
@@ -50,14 +50,14 @@ def test_a_worker_that_dies_at_any_point_takes_no_payment_twice_and_loses_none(s
 def test_nor_of_a_wallet_or_by_permit2_or_by_a_second_facilitator() -> None:
     """The same for contract wallets, there or not yet, for what x402 v2 alone can carry, and where the first
     facilitator takes nothing."""
-    outcomes = run(OTHERS, chain="anvil", replays=0)
+    outcomes = run(OTHERS, chain="anvil", replays=0, step=3)
     print(table(outcomes))
     assert [violation for outcome in outcomes for violation in outcome.violations] == []
     for plan in OTHERS:
         mine = [outcome for outcome in outcomes if outcome.plan.way == plan.way]
-        assert sum(outcome.killed for outcome in mine) >= 0.9 * len(mine) >= 15
+        assert sum(outcome.killed for outcome in mine) >= 0.9 * len(mine) >= 5
         # What only a facilitator knows stays unknown when the process died with its answer.
-        assert sum(not outcome.delivered for outcome in mine) <= (0 if plan.can_tell else 4)
+        assert sum(not outcome.delivered for outcome in mine) <= (0 if plan.can_tell else 2)
 
 
 def test_workers_that_die_at_random_under_a_facilitator_that_fails() -> None:

@@ -42,12 +42,12 @@ def test_a_store_that_is_killed_and_comes_back_loses_nothing_and_gives_nothing_a
 
 @pytest.mark.parametrize("settler", ["chain", "facilitator+rpc"])
 def test_a_chain_that_is_reorganised_takes_nothing_back(settler: str) -> None:
-    """Its newest five blocks vanish five times under load, and what counts is what has six confirmations: all payments
+    """Its newest five blocks vanish four times under load, and what counts is what has six confirmations: all payments
     are settled in the end, once, and nobody is told to pay again."""
 
     async def run() -> Load:
         async with laboratory(chain="anvil") as lab:
-            return await reorganised(lab, "sqlite", settler, 40, reorganisations=5)
+            return await reorganised(lab, "sqlite", settler, 40, reorganisations=4, pace=2.5)
 
     result = asyncio.run(run())
     assert result.violations == []
