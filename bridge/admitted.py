@@ -128,7 +128,6 @@ class Admitted:
         self._desk = desk
         self._keeping = keeping
         self.capture = Capture(keeping.limit if keeping is not None else 0)
-        self.verified = verified
         self.payment = verified.payment
         self.offer = verified.offer
         self._record = record

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -210,7 +211,10 @@ class Attempt:
                 presented, self.offers, self.request, self.resource, self.realm, self.bound_to
             )
         except PaymentError as error:
-            if not is_shut or isinstance(error, Unavailable):
+            if isinstance(error, Unavailable):
+                raise
+            if not is_shut:
+                self._cast_shadow(presented, error)
                 raise
             # What is wrong with it is of no use to a client that has to change its protocol.
             raise self.entrance.refusal(presented.protocol) from None
@@ -237,6 +241,8 @@ class Attempt:
                 # Nobody has judged this proof, and it is not the one that was judged when the payment was claimed.
                 raise
             self.unsettleable = error
+        else:
+            self._cast_shadow(presented, None)
 
     async def _check_paid(self, payment: Payment) -> None:
         """Raise for a payment in a shut protocol that nobody has made yet: no lever takes back what was paid for."""
@@ -246,12 +252,17 @@ class Attempt:
             if key is None or not await self.means.keys.is_paid(key):
                 raise self.entrance.refusal(payment.protocol)
 
-    def _cast_shadow(self, verified: Verified) -> None:
-        """Try MPP out on this payment, where the owner wants to know before he offers it."""
+    def _cast_shadow(self, presented: PresentedCredential, refusal: PaymentError | None) -> None:
+        """Try MPP out on this payment, or on what was refused, where the owner wants to know before he offers it."""
         shadow = self.means.shadow
-        if shadow is not None and self.entrance.has_shadow and verified.payment.protocol is not Protocol.MPP:
-            context = self._context(fresh_id(), None, None)
-            shadow.begin(verified.payment, verified.offer, context, self.emit)
+        if shadow is None or presented.protocol is Protocol.MPP or not self.entrance.has_shadow:
+            return
+        context = self._context(fresh_id(), None, None)
+        tell = partial(self.emit, protocol=presented.protocol.value)
+        if refusal is not None:
+            shadow.begin_refused(presented, refusal, context, tell)
+        elif self.verified is not None:
+            shadow.begin(self.verified.payment, self.verified.offer, context, tell)
 
     def _is_in_hand(self, record: Record) -> bool:
         """Whether a payment was handed over to be settled, or is about to be by a request that holds it now."""
@@ -301,7 +312,6 @@ class Attempt:
 
     async def _admit(self, admitted: Admitted) -> "Refused | Admitted":
         self.emit("payment.verified")
-        self._cast_shadow(admitted.verified)
         admitted.notice = self.entrance.notice(admitted.payment.protocol)
         if self.route.settle is SettlePolicy.FIRST:
             # A settlement may take longer than a lease, and a second worker would do the route's work again.

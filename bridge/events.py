@@ -24,7 +24,7 @@ EVENTS: dict[str, str] = {
     "payment.undelivered": "a settled payment's answer failed with `status`, or broke off; the same credential gets it",
     "payment.unknown": "a settlement's outcome is not known; the claim stays",
     "lever.changed": "a protocol got to another stage on a route: `before`, `after`, `at`",
-    "shadow.compared": "MPP would have taken a payment as x402 did",
+    "shadow.compared": "MPP would have taken or refused a payment as x402 did",
     "shadow.disagreed": "MPP would not have: `where` they part, and the `problem`",
 }
 """Every event, and what it says."""

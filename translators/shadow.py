@@ -6,15 +6,19 @@ is the one thing that cannot be tried; everything else on the way there and back
 
 from collections.abc import Sequence
 
-from translators import mpp
+from translators import mpp, x402
 from translators.binding import check_challenge_id, check_expiry
 from translators.checks import check_payment
 from translators.encoding import MAX_HEADER_BYTES
 from translators.errors import PaymentError, VerificationFailed
-from translators.payment import Offer, Payment
+from translators.payment import Offer, Payment, Protocol
 from translators.wire import mpp as wire
+from translators.wire import x402_v1, x402_v2
 
-__all__ = ["Disagreement", "compare", "compare_challenge", "compare_payment"]
+__all__ = ["Disagreement", "compare", "compare_refusal", "nearest_offer", "read_x402"]
+
+ONLY_X402 = "invalid_payment_requirements"
+"""The reason of what MPP has no word for: another resource, or other terms, in the echo of an x402 payment."""
 
 
 class Disagreement(Exception):
@@ -45,6 +49,57 @@ def compare(
         raise Disagreement("offer", f"MPP has no words for {offer.foreign.scheme} by {offer.foreign.transfer}")
     challenge = compare_challenge(header, offer, now, keys=keys, realm=realm, bound_to=bound_to)
     compare_payment(payment, offer, challenge, now, clock_skew=clock_skew)
+
+
+def read_x402(protocol: Protocol, token: bytes, offers: Sequence[Offer]) -> Payment | None:
+    """What an x402 credential says, unchecked; None where it cannot be read, or is foreign to MPP."""
+    try:
+        if protocol is Protocol.X402_V1:
+            return x402.from_payload_v1(x402_v1.decode_payment_payload(token), offers)
+        return x402.from_payload_v2(x402_v2.decode_payment_payload(token))
+    except PaymentError:
+        return None
+
+
+def nearest_offer(payment: Payment, offers: Sequence[Offer]) -> Offer | None:
+    """The offer that an MPP client with this authorization would have taken up: on its chain, in its asset if need be.
+
+    None where MPP would have offered nothing.
+    """
+    carried = [offer for offer in offers if offer.foreign is None]
+    same = [
+        offer for offer in carried if (offer.asset.chain_id, offer.asset.address) == (payment.chain_id, payment.asset)
+    ]
+    return next(iter(same or carried), None)
+
+
+def compare_refusal(
+    payment: Payment,
+    offer: Offer,
+    refusal: PaymentError,
+    header: str,
+    now: float,
+    *,
+    keys: Sequence[bytes],
+    realm: str,
+    bound_to: str,
+    clock_skew: float,
+) -> None:
+    """Raise `Disagreement` where MPP would have taken a payment that x402 has refused.
+
+    That both refuse it is enough: each has words of its own for why. What x402 compares and MPP does not have, the
+    echo, is left out.
+    """
+    if refusal.reason == ONLY_X402:
+        return
+    challenge = compare_challenge(header, offer, now, keys=keys, realm=realm, bound_to=bound_to)
+    try:
+        token = wire.encode_credential(mpp.to_credential(payment, challenge))
+        translated = mpp.from_unbound_credential(wire.decode_credential(token.encode()))
+        check_payment(translated, (offer,), now, clock_skew=clock_skew)
+    except (PaymentError, ValueError):
+        return
+    raise Disagreement("verdict", f"x402 refuses it as {refusal.slug}, and MPP would take it")
 
 
 def compare_challenge(

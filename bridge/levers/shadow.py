@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from traceback import format_tb
+from typing import Any
 
 import structlog
 
 from bridge.clock import Clock
+from bridge.credentials import PresentedCredential
 from bridge.responses import ChallengeContext, Responder
+from translators.errors import PaymentError
 from translators.payment import Offer, Payment
-from translators.shadow import Disagreement, compare
+from translators.shadow import Disagreement, compare, compare_refusal, nearest_offer, read_x402
 
 __all__ = ["Shadow"]
 
@@ -31,22 +35,43 @@ class Shadow:
 
         `tell` is called with `shadow.compared` or `shadow.disagreed`, and its fields.
         """
-        asyncio.get_running_loop().call_soon(self.compare, payment, offer, context, tell)
+        asyncio.get_running_loop().call_soon(self._run, partial(self._compare, payment, offer, context), tell)
 
-    def compare(self, payment: Payment, offer: Offer, context: ChallengeContext, tell: Tell) -> None:
-        """Compare now. Nothing is raised, whatever goes wrong."""
+    def begin_refused(
+        self, presented: PresentedCredential, refusal: PaymentError, context: ChallengeContext, tell: Tell
+    ) -> None:
+        """The same for a credential that x402 has refused, as far as it can be read."""
+        work = partial(self._compare_refused, presented, refusal, context)
+        asyncio.get_running_loop().call_soon(self._run, work, tell)
+
+    def _compare(self, payment: Payment, offer: Offer, context: ChallengeContext) -> bool:
+        compare(payment, offer, self._challenge(offer, context), self._clock(), **self._terms(context))
+        return True
+
+    def _compare_refused(
+        self, presented: PresentedCredential, refusal: PaymentError, context: ChallengeContext
+    ) -> bool:
+        payment = read_x402(presented.protocol, presented.token, context.offers)
+        offer = nearest_offer(payment, context.offers) if payment is not None else None
+        if payment is None or offer is None:
+            return False
+        challenge = self._challenge(offer, context)
+        compare_refusal(payment, offer, refusal, challenge, self._clock(), **self._terms(context))
+        return True
+
+    def _terms(self, context: ChallengeContext) -> dict[str, Any]:
+        return {
+            "keys": self._keys,
+            "realm": context.realm,
+            "bound_to": context.bound_to,
+            "clock_skew": self._clock_skew,
+        }
+
+    def _run(self, work: Callable[[], bool], tell: Tell) -> None:
+        """Compare now, and tell if there was anything to compare. Nothing is raised, whatever goes wrong."""
         began = perf_counter()
         try:
-            compare(
-                payment,
-                offer,
-                self._challenge(offer, context),
-                self._clock(),
-                keys=self._keys,
-                realm=context.realm,
-                bound_to=context.bound_to,
-                clock_skew=self._clock_skew,
-            )
+            is_compared = work()
         except Disagreement as disagreement:
             tell("shadow.disagreed", where=disagreement.where, problem=disagreement.detail)
         except Exception as error:
@@ -54,7 +79,8 @@ class Shadow:
             stack = "".join(format_tb(error.__traceback__))
             structlog.get_logger("x402_mpp").error("shadow.failed", error_type=type(error).__name__, stack=stack)
         else:
-            tell("shadow.compared", shadow_ms=round((perf_counter() - began) * 1000, 3))
+            if is_compared:
+                tell("shadow.compared", shadow_ms=round((perf_counter() - began) * 1000, 3))
 
     def _challenge(self, offer: Offer, context: ChallengeContext) -> str:
         """The challenge for `offer`, made as every 402 makes it; empty for one that MPP cannot carry."""

@@ -25,7 +25,9 @@ from tests.bridge.harness import (
     Headers,
     House,
     envelope,
+    resign,
 )
+from translators.errors import VerificationFailed
 from translators.levers_toml import parse_document
 from translators.lifecycle import State
 from translators.payment import Protocol
@@ -633,6 +635,30 @@ async def test_the_shadow_says_where_mpp_would_not_go_along(tmp_path: Path, monk
     assert (await house.pay(V2)).status_code == 200
     await asyncio.sleep(0)
     assert house.event("shadow.disagreed")["where"] == "challenge"
+
+
+async def test_the_shadow_of_what_x402_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both refuse it: nothing to tell but that. Where MPP would have taken it, that is said."""
+    house = await Levered(tmp_path, SHADOW).start()
+    asked = await house.ask(V2)
+    payment = resign(sign(asked, PAYER, house.clock()), asked.offer.asset, value=1)
+    answer = await house.visit(headers=[envelope(payment, asked)])
+    assert answer.problem == "payment-insufficient"
+    await house.visit(headers=[("PAYMENT-SIGNATURE", "nothing that can be read")])
+    await asyncio.sleep(0)
+    shadows = [(event, fields["protocol"]) for event, fields in house.told if event.startswith("shadow.")]
+    assert shadows == [("shadow.compared", "x402-v2")] * 2
+    good = envelope(sign(asked, PAYER, house.clock()), asked)
+
+    async def refuse(*_: Any) -> None:
+        raise VerificationFailed("no")
+
+    monkeypatch.setattr(house.app.gate._means.verifier, "check", refuse)
+    assert (await house.visit(headers=[good])).status_code == 402
+    await asyncio.sleep(0)
+    disagreed = house.event("shadow.disagreed")
+    assert (disagreed["where"], disagreed["protocol"]) == ("verdict", "x402-v2")
+    assert "verification-failed" in disagreed["problem"]
 
 
 async def test_a_defect_of_the_shadow_harms_nobody(

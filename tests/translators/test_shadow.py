@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from tests.translators import samples
 from tests.translators.samples import CHALLENGE_KEY, NOW, OFFER, REALM, ROUTE, authorization, challenge
-from translators.payment import ForeignTerms, Payment
-from translators.shadow import Disagreement, compare
+from translators.errors import PaymentError, PaymentExpired, VerificationFailed
+from translators.payment import ForeignTerms, Payment, Protocol
+from translators.shadow import Disagreement, compare, compare_refusal, nearest_offer, read_x402
 from translators.wire.mpp import encode_challenge
 
 
@@ -64,3 +65,44 @@ def test_a_disagreement_says_where(where: str, payment: Payment, changes: dict[s
         tried(payment, **changes)
     assert raised.value.where == where
     assert payment.authorization.signature.hex() not in raised.value.detail
+
+
+def refused(payment: Payment, refusal: PaymentError) -> None:
+    offer = nearest_offer(payment, [FOREIGN, OFFER])
+    assert offer == OFFER
+    terms: dict[str, Any] = {"keys": [CHALLENGE_KEY], "realm": REALM, "bound_to": ROUTE, "clock_skew": 5.0}
+    compare_refusal(payment, OFFER, refusal, encode_challenge(challenge()), NOW, **terms)
+
+
+@pytest.mark.parametrize(
+    "payment",
+    [
+        samples.payment_v1(authorization(value=9_999)),
+        samples.payment_v2(authorization(valid_before=NOW - 1)),
+        samples.payment_v2(authorization(recipient="0x" + "11" * 20)),
+        samples.payment_v2(replace(authorization(), signature=b"\x01" * 65)),
+        replace(samples.payment_v2(authorization()), chain_id=1),
+    ],
+)
+def test_what_both_refuse_is_no_disagreement(payment: Payment) -> None:
+    """Each in its own words."""
+    refused(payment, VerificationFailed("no"))
+
+
+def test_what_mpp_would_take_is_said() -> None:
+    """With x402's word for it; but for what only x402 compares."""
+    with pytest.raises(Disagreement, match="x402 refuses it as payment-expired") as raised:
+        refused(samples.payment_v2(), PaymentExpired("late"))
+    assert raised.value.where == "verdict"
+    refused(samples.payment_v2(), VerificationFailed("another resource", reason="invalid_payment_requirements"))
+
+
+def test_a_credential_is_read_as_far_as_it_can_be() -> None:
+    """Of both versions; else there is nothing to compare."""
+    v1 = read_x402(Protocol.X402_V1, samples.credential_header_v1().encode(), [OFFER])
+    v2 = read_x402(Protocol.X402_V2, samples.credential_header_v2().encode(), [OFFER])
+    assert v1 is not None
+    assert v2 is not None
+    assert v1.authorization == v2.authorization == samples.payment_v1().authorization
+    assert read_x402(Protocol.X402_V2, b"e30=", [OFFER]) is None
+    assert nearest_offer(v1, [FOREIGN]) is None
