@@ -4,6 +4,7 @@ To the gate it is a settler that settles first: the upstream moves the money whi
 receipt. The answer waits here until the gate has heard.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,9 @@ _FROM_BETWEEN = frozenset((502, 503, 504, *range(520, 531)))
 _MAX_TRANSACTION = 128
 _HANDLER_FAILED = "handler_failed"
 """For the journal and the events: the client gets the upstream's own answer."""
+
+_UNMATCHED = re.compile(r"x-payment header|matching payment requirements", re.IGNORECASE)
+"""What servers of v1 say of a payment that they did not look at further."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -184,6 +188,9 @@ class Exchange:
             # Refused before it was settled, as a server says that has not settled anything yet.
             said = challenged
             refused = not leaves_open(said)
+            if refused and self.protocol is Protocol.X402_V1:
+                # Servers of v1 give no receipt of a settlement that failed, and say whatever was thrown, or nothing.
+                refused = is_certain_refusal(said) or _UNMATCHED.search(said) is not None
         reason = reason_of(said)
         if refused:
             raise SettlementFailed(f"the upstream refused the payment: {reason}", reason=reason)

@@ -12,7 +12,7 @@ import pytest
 from .chain import Anvil, Transfer
 from .our_gateway import OurGateway
 from .peers import CLIENTS, Clients, ClientSpec, Server
-from .test_clients import PAYING, RECEIPTS, transaction_of
+from .test_clients import GIVING_UP, PAYING, RECEIPTS, transaction_of
 from .visits import ROUTES, Crowd, check_body, crowd
 
 UPSTREAMS = ["py-x402-fastapi", "py-x402-flask", "@x402/express", "@x402/hono", "x402-express"]
@@ -111,3 +111,15 @@ def test_the_log_names_both_protocols(
         events = gateway.events_about(payer, until="payment.delivered")
         delivered = [event for event in events if event["event"] == "payment.delivered"]
         assert [(event["protocol"], event["upstream_protocol"]) for event in delivered] == [(spec.protocol, spoken)]
+
+
+def test_a_library_with_only_the_old_scheme_is_served_where_v2_is_not_added(
+    our_gateway: Callable[..., OurGateway], peer_server: Callable[[str], Server], clients: Clients, anvil: Anvil
+) -> None:
+    """It decides for v2 as soon as that is offered, so a server of the first generation can be left with v1 and MPP."""
+    server = peer_server("x402-express")
+    gateway = our_gateway(server.url, extra=("--protocol", "x402-v1", "--protocol", "mpp"))
+    came = crowd([clients[name] for name in (*GIVING_UP, "mppx", "pympp")], gateway.url, server.pay_to, anvil, ["echo"])
+    for name in (*GIVING_UP, "mppx", "pympp"):
+        assert came.of(name)["echo"].status == 200
+        assert came.spent[name, "echo"] == ROUTES["echo"].price
