@@ -9,9 +9,12 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from tests.interop.our_gateway import OurGateway
 
@@ -177,6 +180,36 @@ def _body(sock: socket.socket) -> bytes:
     if b"chunked" in head.lower():
         return body.split(b"\r\n")[1]
     return body
+
+
+# WebSockets
+
+
+def test_a_websocket_is_carried(gateway: OurGateway) -> None:
+    """Text and bytes both ways, the subprotocol, the headers, and the code and reason of the end."""
+    url = gateway.url.replace("http", "ws") + "/chat?room=1"
+    with connect(url, subprotocols=["second.best", "third.best"], additional_headers={"X-Mine": "1"}) as ws:  # type: ignore[list-item]
+        described: dict[str, Any] = json.loads(ws.recv())
+        assert ws.subprotocol == "second.best"
+        assert described["target"] == "/chat?room=1"
+        assert ["x-mine", "1"] in described["headers"]
+        assert ["x-forwarded-for", "127.0.0.1"] in described["headers"]
+        ws.send("grüezi")
+        assert ws.recv() == "grüezi"
+        ws.send(b"\x00" * 300_000)
+        assert ws.recv() == b"\x00" * 300_000
+        ws.send("close")
+        with pytest.raises(ConnectionClosed) as closed:
+            ws.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4321, "as you wish")
+
+
+def test_a_websocket_that_is_refused_is_refused(gateway: OurGateway) -> None:
+    """The upstream's own status reaches the client, before anything is upgraded."""
+    with pytest.raises(InvalidStatus) as refused:
+        connect(gateway.url.replace("http", "ws") + "/refuses").close()
+    assert refused.value.response.status_code == 403
 
 
 # What goes wrong
