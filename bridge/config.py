@@ -37,7 +37,7 @@ from translators.checks import MIN_VALIDITY_SECONDS
 from translators.levers import Levers
 from translators.payment import Asset, Offer, Protocol
 
-__all__ = ["ENV_PREFIX", "ConfigError", "FromX402", "PaymentConfig", "check_public_url", "split_list"]
+__all__ = ["ENV_PREFIX", "ConfigError", "FromX402", "PaymentConfig", "check_public_url", "metrics_of", "split_list"]
 
 ENV_PREFIX = "X402_MPP_"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -158,12 +158,11 @@ class PaymentConfig:
         self._check()
         self.recorder = self._recorder()
         try:
-            # prometheus-client reads the same variable when it is imported, and writes into files from then on.
-            shared, recorders = "PROMETHEUS_MULTIPROC_DIR" in os.environ, (*self.sinks, self.recorder)
-            self.metrics = Metrics(multiprocess=shared, recorders=recorders) if self.metrics_path is not None else None
             self._tracing = OpenTelemetry() if self.tracing else NO_TRACING
-        except (MetricsMissing, TracingMissing) as error:
+        except TracingMissing as error:
             raise ConfigError(str(error)) from None
+        recorders = (*self.sinks, self.recorder)
+        self.metrics = metrics_of(recorders) if self.metrics_path is not None else None
         listening = [self.metrics.sink if self.metrics is not None else None, self.recorder]
         self.events = Events((*self.sinks, *(sink for sink in listening if sink is not None)))
         self.routes: list[PaidRoute] = []
@@ -407,6 +406,15 @@ class FromX402(NamedTuple):
     routes: dict[str, Paid]
     notes: list[Note]
     """What is not as it was on the old server."""
+
+
+def metrics_of(recorders: Iterable[Any]) -> Metrics:
+    """Metrics, in this process or of all that share a folder; `recorders` may drop events. Raises `ConfigError`."""
+    try:
+        # prometheus-client reads the same variable when it is imported, and writes into files from then on.
+        return Metrics(multiprocess="PROMETHEUS_MULTIPROC_DIR" in os.environ, recorders=recorders)
+    except MetricsMissing as error:
+        raise ConfigError(str(error)) from None
 
 
 def check_public_url(public_url: str) -> None:

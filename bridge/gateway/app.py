@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.asgi import send_response
+from bridge.asgi import accept_of, send_response
 from bridge.clock import Clock, system_clock
 from bridge.events import Sink
 from bridge.gate import Gate
@@ -112,6 +112,11 @@ class Gateway:
         health = self.config.health_path
         if health is not None and path in (f"{health}/live", f"{health}/ready"):
             await send_response(send, live() if path.endswith("/live") else await ready(self.gate), scope["method"])
+            return
+        metrics = self._parts.metrics
+        if metrics is not None and path == self.config.metrics_path:
+            self.gate.in_flight = self._under_way
+            await send_response(send, await metrics.page(self.gate, accept_of(scope)), scope["method"])
             return
         upstream = self._parts.upstreams.find(path)
         limit = self.config.max_concurrency

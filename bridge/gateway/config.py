@@ -33,7 +33,7 @@ _ENVIRONMENT = (
         "trusted_proxies",
         "protocols",
     ),
-    *("credential_header", "host_header", "health_path", "timeout", "max_body", "max_concurrency"),
+    *("credential_header", "host_header", "health_path", "metrics_path", "timeout", "max_body", "max_concurrency"),
     *("host", "port", "workers"),
 )
 """Settings that have a variable, as they are called there."""
@@ -81,6 +81,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How many requests a worker has under way at once. None: any number."""
     health_path: str | None = None
     """Where `live` and `ready` are answered: see `PaymentConfig.health_path`."""
+    metrics_path: str | None = None
+    """Where Prometheus reads metrics: see `PaymentConfig.metrics_path`."""
     challenge_seconds: int = 300
     """How long an MPP challenge can be paid."""
     clock_skew: float = 5.0
@@ -154,8 +156,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for name in ("clock_skew", "wait_seconds", "replay_seconds", "replay_bytes", "bind_body_bytes"):
             if not 0 <= getattr(self, name) < _YEAR:
                 raise ConfigError(f"{name}: give 0 or more, and less than {_YEAR}")
-        if self.health_path is not None and (self.health_path[:1] != "/" or self.health_path[-1:] == "/"):
-            raise ConfigError("health_path: begin it with a slash, and do not end it with one")
+        for name in ("health_path", "metrics_path"):
+            path = getattr(self, name)
+            if path is not None and (path[:1] != "/" or path[-1:] == "/"):
+                raise ConfigError(f"{name}: begin it with a slash, and do not end it with one")
 
     def event_store(self) -> EventStore | None:
         """The event store's settings; None where none is kept. Raises `ValueError` for what cannot work."""

@@ -10,7 +10,7 @@ import structlog
 from bridge.admitted import Desk
 from bridge.analytics import Recorder
 from bridge.clock import Clock
-from bridge.config import ConfigError
+from bridge.config import ConfigError, metrics_of
 from bridge.events import Events, Sink
 from bridge.gate import Gate
 from bridge.gateway.chain import Chain
@@ -47,7 +47,9 @@ class Parts:
         self.adds = frozenset(Protocol(protocol) for protocol in config.protocols)
         kept = config.event_store()
         self.recorder = None if kept is None else Recorder(kept, clock)
-        self.events = Events(sinks if self.recorder is None else (*sinks, self.recorder))
+        recorders: tuple[Sink, ...] = (*sinks, *([] if self.recorder is None else [self.recorder]))
+        self.metrics = None if config.metrics_path is None else metrics_of(recorders)
+        self.events = Events(recorders if self.metrics is None else (*recorders, self.metrics.sink))
         self.learned = Learned()
         self.chain = Chain(config.rpc_url)
         self.forwarder = Forwarder(timeout=config.timeout, stall=config.stall, connections=config.max_concurrency)

@@ -26,6 +26,7 @@ from bridge.litestar import PaymentConfig, PaymentPlugin
 from bridge.metrics import MAX_REASONS, MAX_ROUTES, METRICS, OTHER, Metrics
 from bridge.stores import MemoryStore
 from bridge.testing import FakeSettler, ask, pay
+from tests.bridge.gateway.lab import lab
 from tests.bridge.harness import KEY, MPP, PAYER, PROTOCOLS, RECIPIENT, V1, V2, House, reply
 from translators.errors import SettlementFailed
 
@@ -341,4 +342,20 @@ async def test_on_a_live_server() -> None:
     for protocol in PROTOCOLS:
         where = {"protocol": protocol.value, "route": "GET /report"}
         assert at(found, "x402_mpp_payments_total", **where, outcome="delivered") == 1
+    assert at(found, "x402_mpp_ready", part="store") == 1
+
+
+async def test_the_gateway_has_the_same_page() -> None:
+    """Before a server that nobody changes; what it passes on unread is counted like the rest."""
+    async with lab(metrics_path="/metrics") as house:
+        for protocol in PROTOCOLS:
+            assert (await house.pay(protocol, "/report")).status_code == 200
+        page = await house.client.get("/metrics")
+    found = samples(page.text)
+    delivered = {
+        dict(labels)["protocol"]
+        for (name, labels), value in found.items()
+        if name == "x402_mpp_payments_total" and dict(labels)["outcome"] == "delivered" and value == 1
+    }
+    assert delivered == {protocol.value for protocol in PROTOCOLS}
     assert at(found, "x402_mpp_ready", part="store") == 1
