@@ -13,7 +13,16 @@ from translators.fields import checksum_address
 from translators.networks import v1_network
 from translators.payment import Offer, Protocol
 
-__all__ = ["METHODS", "Priced", "ServiceInfo", "annotate", "annotate_operation", "payment_info", "response_402"]
+__all__ = [
+    "METHODS",
+    "Priced",
+    "ServiceInfo",
+    "annotate",
+    "annotate_operation",
+    "payment_info",
+    "relocate",
+    "response_402",
+]
 
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 """The members of an OpenAPI path item that are operations."""
@@ -134,6 +143,30 @@ def annotate(
         own = document.get("x-service-info")
         made["x-service-info"] = (own if isinstance(own, dict) else {}) | service.to_json()
     return made
+
+
+def relocate(document: Mapping[str, Any], own: str, public: str) -> dict[str, Any]:
+    """The document with its servers where clients reach them: those at `own`, and those that name no host.
+
+    Both are origins with a path, without a slash at their end.
+    """
+    servers = document.get("servers")
+    prefix = "/" + public.partition("://")[2].partition("/")[2]
+    if not isinstance(servers, list) or not servers:
+        return dict(document) if prefix == "/" else {**document, "servers": [{"url": prefix}]}
+    return {**document, "servers": [_server(server, own, public, prefix) for server in servers]}
+
+
+def _server(server: Any, own: str, public: str, prefix: str) -> Any:
+    url = server.get("url") if isinstance(server, Mapping) else None
+    if not isinstance(url, str):
+        return server
+    if url.startswith("/"):
+        return {**server, "url": (prefix.rstrip("/") + url).rstrip("/") or "/"}
+    base = url.rstrip("/")
+    if base == own or base.startswith(own + "/"):
+        return {**server, "url": public + base[len(own) :]}
+    return server
 
 
 def _item(path: str, item: Any, find: Callable[[str, str], Priced | None]) -> Any:

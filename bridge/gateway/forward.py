@@ -118,6 +118,10 @@ class Answer:
                 return None
         return b"".join(self._head)
 
+    def replace(self, content: bytes) -> None:
+        """Have `parts` give this instead of what has been read, all of it."""
+        self._head = [content]
+
     async def close(self) -> None:
         """Let the connection go, whatever is still to come."""
         with suppress(httpx.HTTPError):

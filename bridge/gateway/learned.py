@@ -1,6 +1,7 @@
 """What this process has seen upstreams ask: it saves asking again, and nothing is ever decided by it alone."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from bridge.gateway.upstreams import Upstream
 from translators.upstream import Demand
@@ -32,6 +33,12 @@ class Learned:
     def demand(self, upstream: Upstream, method: str, path: str) -> Demand | None:
         """What this route asked when it was last seen to."""
         return self._demands.get((upstream.name, method, path))
+
+    def all(self, upstream: Upstream) -> Iterator[tuple[str, str, Demand]]:
+        """Method, path and 402 of every route of an upstream that is remembered."""
+        for (name, method, path), demand in list(self._demands.items()):
+            if name == upstream.name:
+                yield method, path, demand
 
     def versions(self, upstream: Upstream) -> frozenset[int] | None:
         """What all routes of an upstream speak, as far as it was seen; None where they differ, or none was."""

@@ -15,7 +15,7 @@ from bridge.asgi import Delivery, send_response
 from bridge.attempt import Replayed, digest_for
 from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
 from bridge.gate import Admitted, Free, Refused
-from bridge.gateway import problems
+from bridge.gateway import documents, problems
 from bridge.gateway.challenges import Moment
 from bridge.gateway.demands import Asked, read_402
 from bridge.gateway.exchange import Exchange, Refusal
@@ -43,6 +43,11 @@ __all__ = ["Visit"]
 _VERSION = {Protocol.X402_V1: 1, Protocol.X402_V2: 2}
 _PROTOCOL = {1: Protocol.X402_V1, 2: Protocol.X402_V2}
 _RECEIPTS = (b"payment-response", b"x-payment-response")
+
+
+async def _nothing() -> dict[str, Any]:
+    """ASGI's `receive` of a request without a body."""
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 class Visit:
@@ -75,6 +80,10 @@ class Visit:
             proto=self.request.origin.partition(":")[0].encode(),
         )
         self._route = f"{self.request.method} {self.request.path}"
+        self._mounted_at = mounted_at
+        self._is_document = documents.is_document(self.request.method, path)
+        if self._is_document:
+            self._headers = without(self._headers, documents.CONDITIONS)
 
     async def run(self) -> None:
         """Answer it. Raises `Unreached`, `Unanswered`, `TooLarge` or `ClientGone` where the upstream does not."""
@@ -149,6 +158,8 @@ class Visit:
     async def _answer(self, answer: Answer) -> None:
         """Send an answer on, a 402 with what it lacks."""
         if answer.status != 402:
+            if self._is_document:
+                await self._describe(answer)
             await relay(answer, self._send, self.request.receive)
             return
         asked = await self._read(answer)
@@ -159,6 +170,28 @@ class Visit:
         headers, body = self._parts.challenger.complete(asked, self._place, await self._moment(correlation_id))
         self._tell_challenged(asked.demand, headers, correlation_id)
         await self._send_402(answer, headers, body)
+
+    async def _describe(self, answer: Answer) -> None:
+        """Put what is paid into the upstream's document."""
+        upstream, parts = self._upstream, self._parts
+        base = self._mounted_at + (upstream.prefix if upstream.replaces else "")
+
+        def seen() -> Iterable[tuple[str, str, Demand]]:
+            for method, path, demand in parts.learned.all(upstream):
+                yield method, path.removeprefix(base), demand
+
+        async def ask(path: str) -> None:
+            scope = {**self._scope, "path": base + path, "raw_path": (base + path).encode(), "query_string": b""}
+            visit = Visit(parts, upstream, base[len(self._mounted_at) :] + path, scope, _nothing, self._send)
+            asked = await visit._probe()
+            await (asked if isinstance(asked, Answer) else asked.answer).close()
+
+        def protocols(demand: Demand) -> frozenset[Protocol]:
+            return parts.adds | {_PROTOCOL[version] for version in demand.versions}
+
+        public = self._place.public if upstream.replaces else self.request.origin + self._mounted_at
+        own = upstream.own if upstream.replaces else upstream.origin
+        await documents.describe(answer, seen, ask, protocols, (own, public))
 
     async def _moment(self, correlation_id: str) -> Moment:
         config, request = self._parts.config, self.request
