@@ -12,11 +12,13 @@ from bridge.cli import main
 from bridge.payers import Asked, sign
 from bridge.testing import FixedClock
 from tests.bridge.harness import MPP, PAYER, PROTOCOLS, V1, V2, House, envelope, resign, token_json, with_token
+from tests.translators import foreign_samples as foreign
 from translators.binding import challenge_hashes
 from translators.encoding import b64_encode
 from translators.errors import MalformedError
 from translators.explain.explain import explain
 from translators.payment import Protocol
+from translators.wire import x402_v2
 
 NOW = 1_900_000_000.0
 
@@ -232,6 +234,20 @@ def test_a_signed_transaction_is_hidden_too() -> None:
     (one,) = decode(json.dumps(payload))
     assert "c2VjcmV0" not in json.dumps(one)
     assert checks(one) == {"form": None}
+
+
+@pytest.mark.parametrize("name", foreign.ENTRIES)
+def test_what_only_v2_can_carry_is_read(name: str) -> None:
+    """As far as it goes, and left to its facilitator to judge; what could be spent is hidden."""
+    value = x402_v2.encode_payment_payload(foreign.wire(name))
+    (one,) = decode(value)
+    assert checks(one) == {"form": None}
+    assert "5e5e5e5e" not in json.dumps(one)
+    if name in ("permit2", "upto"):
+        assert facts(one)["from"].lower() == foreign.samples.PAYER.lower()
+        assert facts(one)["amount"] == "10000 (0.01 USDC)"
+    if name == "solana":
+        assert foreign.payload_of(name)["transaction"] not in json.dumps(one)
 
 
 @pytest.mark.parametrize(

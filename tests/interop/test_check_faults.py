@@ -372,7 +372,7 @@ def _expired(shop: Shop) -> None:
 
 @fault("mpp-expires-soon")
 def _ten_seconds(shop: Shop) -> None:
-    shop.params["expires"] = format_time(time.time() + 15)
+    shop.params["expires"] = format_time(time.time() + 25)
 
 
 @fault("mpp-expires-missing")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -56,6 +57,16 @@ def check(url: str, *arguments: str, key: str = "") -> dict[str, Any]:
     return told
 
 
+def decoded(url: str, path: str) -> int:
+    """How many challenges `x402-mpp decode` finds in a dump of the 402, as `curl -i` makes it; none of them is bad."""
+    answer = httpx.post(url + path, json={}) if path == "/echo" else httpx.get(url + path)
+    lines = [f"{name}: {value}" for name, value in answer.headers.multi_items()]
+    dump = "\n".join(["HTTP/1.1 402 Payment Required", *lines, "", answer.text])
+    ran = CliRunner().invoke(main, ["decode", "--json"], input=dump)
+    assert ran.exit_code == 0, ran.output
+    return len([one for one in json.loads(ran.stdout) if one["form"].endswith("challenge")])
+
+
 def test_every_server_is_checked() -> None:
     """No peer is left out."""
     assert TRUE_OF.keys() == SERVERS.keys()
@@ -73,6 +84,7 @@ def test_what_is_found_at_a_peer_is_true_of_it(name: str, peer_server: Callable[
         assert set(told["speaks"]) == server.spec.protocols
         assert {finding["rule"] for finding in told["findings"]} == expected, told["findings"]
         assert told["notes"] == []
+        assert decoded(server.url, path) >= len(server.spec.protocols)
         if "--pay" in more:
             assert {paid["protocol"] for paid in told["paid"]} == server.spec.protocols
             succeeded = sum(paid["status"] == 200 for paid in told["paid"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.translators.foreign_samples import ENTRIES
 from translators.encoding import b64_encode, b64url_encode
 from translators.lint.known import is_internal, is_loopback
 from translators.lint.probe import Exchange, PaidExchange, Probe, TokenFacts
@@ -124,6 +125,16 @@ def test_no_rule_breaks_on_what_a_server_can_send() -> None:
                 at = at[key]
         for finding in lint(probe(said)):
             assert finding.detail
+
+
+def test_what_only_v2_can_say_is_no_fault() -> None:
+    """Permit2, ERC-7710, `upto`, Solana and Sui beside an EIP-3009 offer: other ways to pay, by other forms."""
+    plain = parts("https://api.example.com/report")
+    more = copy.deepcopy(plain)
+    more["v2"]["accepts"] += ENTRIES.values()
+    found = [{(f.rule.id, f.detail) for f in lint(probe(said))} for said in (plain, more)]
+    added = {one for one in found[1] - found[0] if not one[0].startswith("headers-")}
+    assert added == set()
 
 
 @pytest.mark.parametrize("body", [b"", b"[" * 100_000, b"\xff\xfe", b"null", b'"402"', b"[]"])

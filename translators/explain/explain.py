@@ -122,13 +122,7 @@ def _of_form(
             facts = _payment(value, payload.get("authorization"), payload.get("signature"), chain_id, asset, now)
             return facts, payment_v1_checks(value, offers[Form.V1_REQUIRED], now)
         case Form.V2_PAYMENT:
-            payload, accepted = _members(value.get("payload")), _members(value.get("accepted"))
-            chain_id = chain_of(accepted.get("network"))
-            said = {**accepted, "resource": _members(value.get("resource")).get("url")}
-            facts = _payment(
-                said, payload.get("authorization"), payload.get("signature"), chain_id, accepted.get("asset"), now
-            )
-            return facts, payment_v2_checks(value, offers[Form.V2_REQUIRED], now)
+            return _payment_v2(value, now), payment_v2_checks(value, offers[Form.V2_REQUIRED], now)
         case Form.MPP_CHALLENGE:
             data = unbase64(value.get("request", ""))
             return _challenge(value, now), _both(challenge_checks(value, now, body), [jcs_check(as_json(data), data)])
@@ -195,6 +189,28 @@ def _payment(
         yield "resource", str(said["resource"])
 
 
+def _payment_v2(value: dict[str, Any], now: float) -> Facts:
+    payload, accepted = _members(value.get("payload")), _members(value.get("accepted"))
+    chain_id, asset = chain_of(accepted.get("network")), accepted.get("asset")
+    said = {**accepted, "resource": _members(value.get("resource")).get("url")}
+    yield from _payment(said, payload.get("authorization"), payload.get("signature"), chain_id, asset, now)
+    permit = _members(payload.get("permit2Authorization"))
+    if permit:
+        permitted = _members(permit.get("permitted"))
+        yield "permit", token_text(chain_id, permitted.get("token"))
+        yield "amount", amount_text(permitted.get("amount"), chain_id, permitted.get("token"))
+        yield "from", str(permit.get("from"))
+        yield "to", str(_members(permit.get("witness")).get("to"))
+        yield "spender", str(permit.get("spender"))
+        yield "valid until", _moment(permit.get("deadline"), now)
+        yield "nonce", str(permit.get("nonce"))
+
+
+def _moment(seconds: Any, now: float) -> str:
+    text = str(seconds)
+    return time_text(int(text), now) if text.isascii() and text.isdecimal() and len(text) < 79 else text
+
+
 def _signed(signed: dict[str, Any], signature: Any, chain_id: int | None, asset: Any, now: float) -> Facts:
     if not signed:
         return
@@ -203,8 +219,7 @@ def _signed(signed: dict[str, Any], signature: Any, chain_id: int | None, asset:
     yield "from", str(signed.get("from"))
     yield "to", str(signed.get("to"))
     for label, name in (("valid after", "validAfter"), ("valid until", "validBefore")):
-        text = str(signed.get(name))
-        yield label, time_text(int(text), now) if text.isascii() and text.isdecimal() and len(text) < 79 else text
+        yield label, _moment(signed.get(name), now)
     yield "nonce", str(signed.get("nonce"))
     if isinstance(signature, str):
         yield "signature", f"{max(len(signature) - 2, 0) // 2} bytes"
