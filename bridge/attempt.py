@@ -37,7 +37,7 @@ from translators.errors import (
 from translators.lifecycle import State
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource
 
-__all__ = ["Attempt", "Means", "Replayed", "digest_for"]
+__all__ = ["Attempt", "Means", "Replayed", "correlation_id_of", "digest_for"]
 
 _REPLAYABLE_BODIES = ("application/json", "application/x-www-form-urlencoded", "text/")
 """Content types whose bytes a client sends again unchanged; a multipart body gets a new boundary each time."""
@@ -219,7 +219,7 @@ class Attempt:
             # What is wrong with it is of no use to a client that has to change its protocol.
             raise self.entrance.refusal(presented.protocol) from None
         self.verified = verified
-        self._presented_id = _correlation_id(verified.payment)
+        self._presented_id = correlation_id_of(verified.payment)
         self._known = None
         verifying.note(
             x402_mpp__correlation_id=self.presented_id,
@@ -447,7 +447,7 @@ class Attempt:
         )
 
 
-def _correlation_id(payment: Payment) -> str:
+def correlation_id_of(payment: Payment) -> str:
     """One id for all events of a payment: of its challenge where it has one, else of the authorization itself."""
     if isinstance(payment.binding, ChallengeBinding) and payment.binding.correlation_id is not None:
         # Behind the dot stands which of the 402's challenges it was.

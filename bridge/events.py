@@ -21,6 +21,7 @@ EVENTS: dict[str, str] = {
     "payment.replayed": "the answer of a paid request was sent again to the same request",
     "payment.reconciled": "a payment whose request died or gave up was looked into: `outcome`",
     "payment.passed": "a gateway passed on an x402 payment that it cannot judge; its upstream answered with `status`",
+    "payment.unserved": "a payment was settled, and the server behind a gateway refuses to serve it",
     "payment.undelivered": "a settled payment's answer failed with `status`, or broke off; the same credential gets it",
     "payment.unknown": "a settlement's outcome is not known; the claim stays",
     "lever.changed": "a protocol got to another stage on a route: `before`, `after`, `at`",
@@ -29,7 +30,7 @@ EVENTS: dict[str, str] = {
 }
 """Every event, and what it says."""
 
-_WARNED = ("payment.unknown", "payment.undelivered", "shadow.disagreed")
+_WARNED = ("payment.unknown", "payment.undelivered", "payment.unserved", "shadow.disagreed")
 
 Sink = Callable[[str, dict[str, Any]], None]
 """Called with an event's name and fields, on the event loop: it must return at once. What it raises goes no further."""

@@ -16,7 +16,7 @@ from translators.payment import Protocol
 from translators.upstream import Demand
 from translators.wire import x402_v1, x402_v2
 
-__all__ = ["Place", "complete", "description_of", "names_itself", "restored_url"]
+__all__ = ["Place", "complete", "description_of", "naming", "restored_url"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -41,49 +41,48 @@ class Place(msgspec.Struct, frozen=True):
 
     def to_public(self, url: str) -> str:
         """What the upstream calls its own, as clients reach it; any other URL as it is."""
-        return _moved(url, (self.own, self.public), self.public)
+        found = self.split(url)
+        return self.public + found[1] if found is not None else url
 
-    def to_own(self, url: str) -> str:
-        """The way back."""
-        return _moved(url, (self.public,), self.own)
+    def split(self, url: str) -> tuple[str, str] | None:
+        """Where the upstream says that it is, and the rest of one of its URLs; None for anybody else's.
+
+        It may know its own address, or the public one that it is called by, and it knows its own paths.
+        """
+        try:
+            at, own, public = urlsplit(url), urlsplit(self.own), urlsplit(self.public)
+        except ValueError:
+            return None
+        if at.scheme not in ("http", "https"):
+            return None
+        known = {(own.netloc, own.path), (public.netloc, public.path), (public.netloc, own.path)}
+        for netloc, path in sorted(known, key=lambda place: -len(place[1])):
+            # A server behind a proxy often does not know which scheme it is reached by.
+            if at.netloc.lower() == netloc.lower() and (at.path == path or at.path.startswith(path + "/")):
+                rest = at.path[len(path) :] + (f"?{at.query}" if at.query else "")
+                return f"{at.scheme}://{at.netloc}{path}", rest
+        return None
 
 
-def _moved(url: str, bases: Sequence[str], to: str) -> str:
-    try:
-        at = urlsplit(url)
-    except ValueError:
-        return url
-    if at.scheme not in ("http", "https"):
-        return url
-    for base in bases:
-        from_ = urlsplit(base)
-        # A server behind a proxy often does not know which scheme it is reached by.
-        if at.netloc.lower() == from_.netloc.lower() and (
-            at.path == from_.path or at.path.startswith(from_.path + "/")
-        ):
-            return to + at.path[len(from_.path) :] + (f"?{at.query}" if at.query else "")
-    return url
-
-
-def names_itself(demand: Demand, place: Place) -> bool:
-    """Whether an x402 v2 challenge names a resource by another URL than clients use."""
+def naming(demand: Demand, place: Place) -> str | None:
+    """Where an x402 v2 challenge says that the upstream is; None where that is what clients say, or it says nothing."""
     url = (demand.v2.resource or {}).get("url") if demand.v2 is not None else None
-    return isinstance(url, str) and place.to_public(url) != url
+    found = place.split(url) if isinstance(url, str) else None
+    return found[0] if found is not None and place.to_public(str(url)) != url else None
 
 
-def restored_url(token: bytes, place: Place) -> bytes:
-    """An x402 v2 credential that names its resource as the upstream does; unchanged where it does, or says nothing."""
+def restored_url(token: bytes, place: Place, named: str) -> bytes:
+    """An x402 v2 credential that names its resource as the upstream does, which is at `named`; unchanged otherwise."""
     try:
         payload = json_decode(b64_decode(token, x402_v2.CREDENTIAL_HEADER), _OBJECT, x402_v2.CREDENTIAL_HEADER)
     except PaymentError:
         return token
     resource = payload.get("resource")
-    if not isinstance(resource, dict):
+    url = resource.get("url") if isinstance(resource, dict) else None
+    if not isinstance(resource, dict) or not isinstance(url, str) or not url.startswith(place.public):
         return token
-    url = resource.get("url")
-    if not isinstance(url, str) or place.to_own(url) == url:
-        return token
-    return b64_encode(_ENCODER.encode({**payload, "resource": {**resource, "url": place.to_own(url)}})).encode()
+    own = named + url[len(place.public) :]
+    return b64_encode(_ENCODER.encode({**payload, "resource": {**resource, "url": own}})).encode()
 
 
 def description_of(demand: Demand) -> str:
@@ -124,9 +123,7 @@ def complete(
                 exposes.insert(0, value)
         elif lower == b"payment-required":
             told_v2 = True
-            out.append(
-                (name, value if demand.v2 is None or not names_itself(demand, place) else _public(demand, place))
-            )
+            out.append((name, value if demand.v2 is None or naming(demand, place) is None else _public(demand, place)))
         else:
             out.append((name, value))
     says_v2 = demand.v2 is not None or Protocol.X402_V2 in adds

@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from bridge.asgi import accept_of, send_response
 from bridge.clock import Clock, system_clock
@@ -149,6 +150,6 @@ class Gateway:
 def _path(scope: Any) -> str:
     """The path as it was sent, without where the gateway is mounted."""
     raw: bytes | None = scope.get("raw_path")
-    path = raw.decode("latin-1") if raw else str(scope["path"])
+    path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/%:@!$&'()*+,;=~-._")
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] or "/" if root and path.startswith(root) else path

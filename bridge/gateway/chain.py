@@ -11,7 +11,7 @@ from bridge.settlers.eip3009_calls import authorization_state_call, balance_call
 from bridge.settlers.facilitator_proof import prove
 from bridge.stores.base import Record
 from translators.checks import is_proven
-from translators.errors import AlreadyUsed, InsufficientFunds, OutcomeUnknown, Unavailable
+from translators.errors import AlreadyUsed, InsufficientFunds, OutcomeUnknown, Unavailable, VerificationFailed
 from translators.payment import Offer, Payment, Resource
 
 __all__ = ["Chain"]
@@ -81,7 +81,7 @@ class Chain:
         if is_proven(payment, offer):
             return False
         if self._reader is None or self._reader.chain_id != payment.chain_id:
-            raise Unavailable("a contract wallet's signature cannot be judged without a node of its chain")
+            raise VerificationFailed("the signature is not the payer's key's, and of a wallet's nobody here can judge")
         await self._reader.check_signature(payment, offer)
         return False
 

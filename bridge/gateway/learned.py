@@ -17,18 +17,18 @@ class Learned:
     def __init__(self) -> None:
         self._demands: OrderedDict[tuple[str, str, str], Demand] = OrderedDict()
         self._versions: dict[str, set[frozenset[int]]] = {}
-        self._renamed: set[str] = set()
+        self._named: dict[str, str | None] = {}
 
-    def note(self, upstream: Upstream, method: str, path: str, demand: Demand, *, renamed: bool) -> None:
-        """An upstream was seen to ask this; `renamed` says that it calls its resources by URLs of its own."""
+    def note(self, upstream: Upstream, method: str, path: str, demand: Demand, *, named: str | None) -> None:
+        """An upstream was seen to ask this; `named` is where it says that it is, if not what clients say."""
         key = (upstream.name, method, path)
         self._demands[key] = demand
         self._demands.move_to_end(key)
         if len(self._demands) > _REMEMBERED:
             self._demands.popitem(last=False)
         self._versions.setdefault(upstream.name, set()).add(demand.versions)
-        if renamed:
-            self._renamed.add(upstream.name)
+        if demand.v2 is not None:
+            self._named[upstream.name] = named
 
     def demand(self, upstream: Upstream, method: str, path: str) -> Demand | None:
         """What this route asked when it was last seen to."""
@@ -45,6 +45,6 @@ class Learned:
         seen = self._versions.get(upstream.name, set())
         return next(iter(seen)) if len(seen) == 1 else None
 
-    def is_renamed(self, upstream: Upstream) -> bool:
-        """Whether an upstream calls its resources by URLs of its own."""
-        return upstream.name in self._renamed
+    def named(self, upstream: Upstream) -> str | None:
+        """Where an upstream says that it is, if that is not what clients say."""
+        return self._named.get(upstream.name)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from bridge.asgi import Delivery, send_response
-from bridge.attempt import Replayed, digest_for
+from bridge.attempt import Replayed, correlation_id_of, digest_for
 from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
 from bridge.gate import Admitted, Free, Refused
 from bridge.gateway import documents, problems
@@ -32,9 +32,9 @@ from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
 from bridge.verifier import Verified
 from translators import mpp
 from translators.binding import check_challenge_id
-from translators.completion import Place, names_itself, restored_url
+from translators.completion import Place, naming, restored_url
 from translators.errors import PaymentError, Unavailable
-from translators.payment import Offer, Payment, Protocol
+from translators.payment import Offer, Protocol
 from translators.upstream import Demand, Terms, is_paid_by, unseal_terms
 from translators.wire import mpp as mpp_wire
 
@@ -149,7 +149,7 @@ class Visit:
             self.request.method,
             self.request.path,
             asked.demand,
-            renamed=names_itself(asked.demand, self._place),
+            named=naming(asked.demand, self._place),
         )
         return asked
 
@@ -319,10 +319,11 @@ class Visit:
 
         Only where it does not use the public one itself: everything else goes on byte for byte.
         """
-        if not self._parts.learned.is_renamed(self._upstream):
+        named = self._parts.learned.named(self._upstream)
+        if named is None:
             return
         self._headers = [
-            (name, restored_url(value, self._place) if name == b"payment-signature" else value)
+            (name, restored_url(value, self._place, named) if name == b"payment-signature" else value)
             for name, value in self._headers
         ]
 
@@ -378,7 +379,7 @@ class Visit:
             case Admitted() as admitted:
 
                 async def deliver(scope: Any, receive: Any, send: Any) -> None:
-                    await self._deliver(exchange, admitted.payment, admitted.offer, send)
+                    await self._deliver(exchange, admitted, send)
 
                 await Delivery(admitted, self._send, self.request.method).run(
                     deliver, self._scope, self.request.receive
@@ -388,22 +389,39 @@ class Visit:
             case Free():
                 raise AssertionError("a payment is never free")
 
-    async def _deliver(self, exchange: Exchange, payment: Payment, offer: Offer, send: Any) -> None:
+    async def _deliver(self, exchange: Exchange, admitted: Admitted, send: Any) -> None:
         """Send the answer that was paid for; of a payment that was settled for an earlier request, ask for it again."""
         answer = exchange.answer
         if answer is None:
             try:
-                answer = await exchange.hand_over(payment, offer)
+                answer = await exchange.hand_over(admitted.payment, admitted.offer)
             except (Unreached, Unanswered, TooLarge) as error:
                 await send_response(send, problems.for_error(error), self.request.method)
                 return
         if answer.status == 402:
             await answer.close()
+            self._tell_unserved(exchange, admitted)
             await send_response(send, problems.PAID_UNSERVED, self.request.method)
             return
         if not exchange.is_native:
             answer.headers = without(answer.headers, _RECEIPTS, mpp=False)
         await relay(answer, send, self.request.receive)
+
+    def _tell_unserved(self, exchange: Exchange, admitted: Admitted) -> None:
+        payment = admitted.payment
+        exchange.emit(
+            "payment.unserved",
+            route=self._route,
+            correlation_id=correlation_id_of(payment),
+            protocol=payment.protocol.value,
+            payer=payment.authorization.payer,
+            amount=str(payment.authorization.value),
+            asset=payment.asset,
+            network=payment.network,
+            transaction=admitted.settlement.transaction if admitted.settlement is not None else None,
+            user_agent=self.request.header(b"user-agent"),
+            duration_ms=self._elapsed_ms(),
+        )
 
     async def _refused(self, exchange: Exchange, asked: Asked | None) -> None:
         refusal, answer = exchange.refusal, exchange.answer

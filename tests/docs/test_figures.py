@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException
 from bridge.events import EVENTS
 from bridge.litestar import PaymentConfig, PaymentPlugin, Price
 from bridge.testing import FakeSettler, account, ask, credential, pay
-from tests.bridge.gateway.lab import lab
+from tests.bridge.gateway.lab import lab, settle_and_refuse
 from tests.layers import ROOT
 from translators.errors import OutcomeUnknown
 from translators.levers_toml import write_change
@@ -118,6 +118,8 @@ def test_every_field_of_every_event_is_described(tmp_path: Path) -> None:
         async with lab() as gateway:
             await gateway.pay(Protocol.MPP)
             await gateway.client.get("/report", headers={"PAYMENT-SIGNATURE": "nothing"})
+            gateway.server.on_paid = settle_and_refuse
+            await gateway.pay(Protocol.MPP)
             events.extend(gateway.told)
 
     asyncio.run(visit())

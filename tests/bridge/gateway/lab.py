@@ -220,6 +220,12 @@ async def serve_paid(server: Server, scope: Any, receive: Any, send: Any) -> Non
     await server.reply(send, 200, b"the report: " + server.last.body, server.receipt())
 
 
+async def settle_and_refuse(server: Server, scope: Any, receive: Any, send: Any) -> None:
+    """Settle, say so, and ask for payment all the same."""
+    server.headers_402 = server.receipt()
+    await server.ask(scope, send, "again")
+
+
 class Lab:
     """A gateway before a `Server`, and a client of it."""
 
@@ -262,9 +268,9 @@ class Lab:
 
 
 @asynccontextmanager
-async def running(app: Any, **settings: Any) -> AsyncIterator[str]:
-    """Serve an application on a free port of this machine; gives its URL."""
-    sock = listen("127.0.0.1", 0)
+async def running(app: Any, *, port: int = 0, **settings: Any) -> AsyncIterator[str]:
+    """Serve an application on a port of this machine, by default a free one; gives its URL."""
+    sock = listen("127.0.0.1", port)
     async with serve(app, sock, timeout_graceful_shutdown=1, **settings):
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
 

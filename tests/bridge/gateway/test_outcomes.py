@@ -1,13 +1,13 @@
 """What becomes of a payment that was passed on: refused, failed, lost, served without a receipt, asked for again."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
-from bridge.gateway.forward import Answer
 from bridge.settlers.base import Fate, Found
 from tests.bridge.gateway.lab import (
     MPP,
@@ -174,36 +174,16 @@ async def _breaking(server: Server, scope: Any, receive: Any, send: Any) -> None
 async def test_nothing_is_lost_where_the_upstream_is_not_there() -> None:
     """Nothing was sent: 503, the claim is given back, and the same credential pays once it is there again."""
     server = Server([2])
-    async with running(server) as url:
-        server.url = url
+    async with AsyncExitStack() as while_up:
+        url = server.url = await while_up.enter_async_context(running(server))
         async with gateway_before({"/": url}, server) as at:
             header, value = await at.credential(MPP)
-            port = httpx.URL(url).port
-            async with _gone(at):
-                answer = await at.client.get("/report", headers={header: value})
-                assert answer.status_code == 503
-                assert await state_of(at) == "released"
-            assert (await at.client.get("/report", headers={header: value})).status_code == 200
-            assert port
-
-
-class _gone:  # noqa: N801
-    """While it lasts, no connection to the upstream comes about."""
-
-    def __init__(self, at: Lab) -> None:
-        self._forwarder = at.gateway._parts.forwarder
-
-    async def __aenter__(self) -> None:
-        from bridge.gateway.forward import Unreached
-
-        async def send(*_: Any) -> Answer:
-            raise Unreached
-
-        self._send = self._forwarder.send
-        self._forwarder.send = send  # type: ignore[method-assign,assignment]
-
-    async def __aexit__(self, *_: object) -> None:
-        self._forwarder.send = self._send  # type: ignore[method-assign]
+            await while_up.aclose()
+            answer = await at.client.get("/report", headers={header: value})
+            assert answer.status_code == 503
+            assert await state_of(at) == "released"
+            async with running(server, port=httpx.URL(url).port or 0):
+                assert (await at.client.get("/report", headers={header: value})).status_code == 200
 
 
 @pytest.mark.parametrize("client", PROTOCOLS)
@@ -319,6 +299,9 @@ async def test_paid_and_refused_is_never_a_new_challenge(client: Protocol) -> No
             assert answer.json()["type"] == "urn:x402-mpp-bridge:problem:paid-not-served"
             assert not {"www-authenticate", "payment-required", "x-payment-required"} & set(answer.headers)
             assert await state_of(at) == "settled"
+        unserved = at.event("payment.unserved")
+        assert unserved["transaction"] == transaction_of(*server.settled.values())
+        assert (unserved["protocol"], unserved["amount"]) == (client.value, "10000")
 
 
 async def test_the_chain_gives_the_receipt_that_an_upstream_does_not() -> None:

@@ -249,8 +249,7 @@ async def test_a_bad_x402_payment_of_the_other_version_never_reaches_the_upstrea
         for one in bad:
             header = envelope(one, asked)
             answer = await at.client.get("/report", headers=[header])
-            assert answer.status_code in (402, 503), answer.text
-            assert (answer.status_code == 402) or "wallet" in answer.json()["detail"]
+            assert answer.status_code == 402, answer.text
         broken = await at.client.get("/report", headers={envelope(payment, asked)[0]: "%%%"})
         assert (broken.status_code, broken.json()["error"]) == (400, "invalid_payload")
         assert not any(seen.paid for seen in at.server.seen)
