@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from tests.faults.crashes import Outcome, Plan, crash_everywhere, storm, table
 from tests.faults.lab import ANVIL, Lab, laboratory
 from tests.faults.load import Load, load
-from tests.faults.outages import outage, reorganised, slowed, standstill
+from tests.faults.outages import outage, reorganised, restarted, slowed, standstill
 from translators.payment import Protocol
 
-PARTS = ("crashes", "silence", "storms", "load", "outages", "standstill", "slow", "reorg")
+PARTS = ("crashes", "silence", "storms", "load", "outages", "standstill", "slow", "reorg", "restart")
 STORES = ("sqlite", "postgresql", "redis")
 SETTLERS = ("chain", "facilitator+rpc", "facilitator")
 POLICIES = ("on_success", "first")
@@ -83,6 +83,17 @@ async def storms(lab: Lab, stores: Sequence[str], seeds: int) -> list[Outcome]:
         await lab.break_facilitator(1, 0.0)
 
 
+async def restarts(stores: Sequence[str]) -> list[Load]:
+    """Each in a laboratory of its own: a chain that is kept takes a while to write down."""
+    loads = []
+    for store in stores:
+        for settler in TELLING if ANVIL.exists() else ():
+            async with laboratory(chain="anvil", stores=[store], keeps=True) as lab:
+                loads.append(await restarted(lab, store, settler, 100))
+            print(f"restart {store} {settler}: {loads[-1]}", flush=True)
+    return loads
+
+
 async def main(options: argparse.Namespace) -> int:
     """Run what was asked for; the number of violations."""
     this = asyncio.current_task()
@@ -106,6 +117,8 @@ async def main(options: argparse.Namespace) -> int:
                     outcomes += await silence(lab, stores)
                 case "storms":
                     outcomes += await storms(lab, stores, options.seeds)
+                case "restart":
+                    loads += await restarts(stores)
                 case _:
                     for store in stores:
                         for settler in TELLING:

@@ -112,6 +112,12 @@ class Facilitator:
         self._later: set[asyncio.Task[None]] = set()
 
     async def handle(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._handle(request, writer)
+        except (httpx.HTTPError, ValueError):
+            writer.write(reply(502, b"<html>its own node does not answer</html>"))
+
+    async def _handle(self, request: Request, writer: asyncio.StreamWriter) -> None:
         # Below /limited it verifies, and takes no settlements: what a fallback is for.
         limited, path = request.path.startswith("/limited/"), request.path.removeprefix("/limited")
         match request.method, path:

@@ -282,7 +282,7 @@ class Lab:
         self.facilitator_url = facilitator_url
         self.folder = folder
         self.servers: dict[str, tuple[Any, str]] = {}
-        self.node: asyncio.subprocess.Process | None = None
+        self.node: Node | None = None
         """The chain's node, where it is anvil."""
         self.pulse: Pulse | None = None
         """What keeps its clock going."""
@@ -347,19 +347,24 @@ class Lab:
 
 @asynccontextmanager
 async def laboratory(
-    *, chain: str = "embedded", payers: int = 2000, stores: Sequence[str] = (), sockets: int = 16
+    *, chain: str = "embedded", payers: int = 2000, stores: Sequence[str] = (), sockets: int = 16, keeps: bool = False
 ) -> AsyncIterator[Lab]:
-    """A chain (`embedded`, or `anvil`), a facilitator on it, workers to start, and private servers for `stores`."""
+    """A chain (`embedded`, or `anvil`), a facilitator on it, workers to start, and private servers for `stores`.
+
+    Anvil's chain outlives its process where it `keeps` it, which takes time and memory.
+    """
     names = f"faults {time.time_ns()}"
     async with AsyncExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="x402-mpp-faults-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         gas = {RELAYER.address: 10**21, THE_FACILITATOR.address: 10**21}
+        node: Node | None = None
         if chain == "embedded":
             balances = {account(f"{names} {number}").address: FUNDS for number in range(payers)}
-            url, node = await stack.enter_async_context(embedded_chain(balances=balances, gas=gas)), None
+            url = await stack.enter_async_context(embedded_chain(balances=balances, gas=gas))
         else:
-            url, node = await stack.enter_async_context(anvil(folder, gas))
+            node = await stack.enter_async_context(anvil(folder, gas, keeps=keeps))
+            url = node.url
         known = Chain(url)
         stack.push_async_callback(known.close)
         options = ("--rpc-url", url, "--private-key", THE_FACILITATOR.private_key)
@@ -380,34 +385,58 @@ async def laboratory(
         yield lab
 
 
-@asynccontextmanager
-async def anvil(folder: Path, gas: dict[str, int]) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """A node that mines at once, and a block a second besides, so that its clock goes.
+class Node:
+    """An anvil that mines at once, and a block a second besides, so that its clock goes.
 
     The second is ours to do (`Pulse`): a node that was told to mine in another way cannot be told to do both again.
+    With `keeps` its chain outlives its process; what waits for a block does not.
     """
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with (folder / "anvil.log").open("wb") as log:
-        options = ("--chain-id", str(token.CHAIN_ID), "--port", str(port))
-        process = await asyncio.create_subprocess_exec(
-            str(ANVIL), *options, "--silent", stdout=log, stderr=log, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(200):
+
+    def __init__(self, folder: Path, *, keeps: bool) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            self._port = taken.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._log = folder / "anvil.log"
+        state = ("--state", str(folder / "anvil.json"), "--preserve-historical-states") if keeps else ()
+        self._command = (str(ANVIL), "--chain-id", str(token.CHAIN_ID), "--port", str(self._port), "--silent", *state)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=log, stderr=log, start_new_session=True
+            )
+        for _ in range(600):
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 writer.close()
-                break
+                return
             await asyncio.sleep(0.05)
-        token.install(url, {})
+        raise RuntimeError("anvil does not start")
+
+    def send_signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def end(self, number: int = signal.SIGKILL) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        await self._process.wait()
+
+
+@asynccontextmanager
+async def anvil(folder: Path, gas: dict[str, int], *, keeps: bool) -> AsyncIterator[Node]:
+    """A node with the token on it, and gas."""
+    node = Node(folder, keeps=keeps)
+    try:
+        await node.start()
+        token.install(node.url, {})
         for address, wei in gas.items():
-            token.fund_gas(url, address, wei)
-        yield url, process
+            token.fund_gas(node.url, address, wei)
+        yield node
     finally:
-        process.kill()
-        await process.wait()
+        await node.end()
 
 
 class Purchase:

@@ -72,6 +72,27 @@ async def standstill(lab: Lab, store: str, settler: str, payments: int, *, stops
     return await _loaded(lab, store, settler, payments, rate, meanwhile)
 
 
+async def restarted(lab: Lab, store: str, settler: str, payments: int, *, restarts: int = 2) -> Load:
+    """A load during which the chain's node ends and starts again: what waited for a block is forgotten by then.
+
+    For a laboratory that `keeps` its chain.
+    """
+    node = lab.node
+    assert node is not None
+
+    async def meanwhile() -> None:
+        for _ in range(restarts):
+            await asyncio.sleep(0.8)
+            # Held back, so that something waits.
+            await lab.chain.ask(("evm_setAutomine", False))
+            await asyncio.sleep(0.5)
+            await node.end(signal.SIGTERM)
+            await asyncio.sleep(1)
+            await node.start()
+
+    return await _loaded(lab, store, settler, payments, 0.0, meanwhile)
+
+
 async def slowed(lab: Lab, store: str, settler: str, payments: int, *, rate: float = 0.0) -> Load:
     """A load during which a block takes eight seconds, longer than a settlement is waited for, and then three."""
     pulse = lab.pulse
