@@ -9,6 +9,7 @@ from bridge.importing.money import PriceUnknown, TokenAmount, as_mapping
 from bridge.importing.notes import Note
 from bridge.importing.tokens import PERMIT2_TOKENS, token_at
 from bridge.request import PaidRequest
+from translators.bazaar import Bazaar
 from translators.errors import MalformedError
 from translators.networks import caip2, chain_id_from_network
 from translators.payment import Protocol
@@ -34,6 +35,8 @@ class Offered(msgspec.Struct):
     mime_type: str = ""
     resource: str | None = None
     """The URL that it says it sells, where that is not the request's own."""
+    bazaar: Bazaar | None = None
+    """How it is called, where it says so."""
     entries_of: EntriesOf | None = None
 
 

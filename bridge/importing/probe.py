@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from bridge.importing.listing import listing_of
 from bridge.importing.money import PriceUnknown, as_mapping
 from bridge.importing.notes import Note, changed, lost
 from bridge.importing.offered import Offered, Read, network_id
@@ -81,10 +82,11 @@ def _read_v2(offered: Offered, notes: list[Note], header: str, url: str) -> None
     offered.protocols |= {Protocol.X402_V2}
     resource = as_mapping(required.resource)
     _describe(offered, resource.get("url"), resource.get("description"), resource.get("mimeType"), url)
+    offered.bazaar = listing_of(as_mapping(required.extensions).get("bazaar"), offered.key)
     notes += [
         lost(offered.key, f"extensions.{name}", "no challenge of ours carries this extension")
         for name in as_mapping(required.extensions)
-        if name != "payment-identifier"
+        if name != "payment-identifier" and (name != "bazaar" or offered.bazaar is None)
     ]
     for entry in required.accepts:
         try:

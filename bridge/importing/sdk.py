@@ -4,10 +4,11 @@ Nothing of an SDK is imported: a route is whatever has `accepts`, as a member or
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.importing.context import RequestContext
+from bridge.importing.listing import listing_of
 from bridge.importing.money import PriceUnknown, TokenAmount, amount_of, as_mapping
 from bridge.importing.notes import EVERY_ROUTE, Note, lost
 from bridge.importing.offered import Offered, Read, entry_of, network_id
@@ -110,7 +111,13 @@ def _offered(key: str, pattern: str, route: dict[str, Any], reckon: Reckon) -> t
         raise PriceUnknown("there is no way to pay: the SDK answers 402 to everybody")
     notes = [lost(key, name, _NO_PLACE[name]) for name in _NO_PLACE if route.get(name)]
     notes += [lost(key, name, "not known here") for name in sorted(route.keys() - _ROUTE)]
-    notes += [lost(key, f"extensions.{name}", _extension(name)) for name in _extensions(route)]
+    extensions = as_mapping(route.get("extensions"))
+    listing = listing_of(extensions["bazaar"], key) if "bazaar" in extensions else None
+    notes += [
+        lost(key, f"extensions.{name}", _extension(name))
+        for name in extensions
+        if name != "payment-identifier" and (name != "bazaar" or listing is None)
+    ]
     for option in options:
         notes += [lost(key, f"accepts.{name}", "not known here") for name in sorted(option.keys() - _OPTION)]
     offered = Offered(
@@ -120,6 +127,7 @@ def _offered(key: str, pattern: str, route: dict[str, Any], reckon: Reckon) -> t
         description=str(route.get("description") or ""),
         mime_type=str(route.get("mime_type") or ""),
         resource=route.get("resource"),
+        bazaar=listing,
     )
     if any(callable(option.get(name)) for option in options for name in ("price", "pay_to")):
         offered.entries_of = _entries_of(options, pattern, reckon)
@@ -135,13 +143,9 @@ def _offered(key: str, pattern: str, route: dict[str, Any], reckon: Reckon) -> t
     return offered, notes + [lost(key, "accepts", reason) for reason in reasons]
 
 
-def _extensions(route: Mapping[str, Any]) -> Iterable[str]:
-    return [name for name in as_mapping(route.get("extensions")) if name != "payment-identifier"]
-
-
 def _extension(name: str) -> str:
     if name == "bazaar":
-        return "x402's Bazaar lists the route by it; ours are found by an OpenAPI document"
+        return "its declaration says more of the call than bridge.pricing.Paid.bazaar can: write that yourself"
     return "no challenge of ours carries this extension"
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -102,6 +103,7 @@ def _add(table: Table, offered: Offered) -> None:
         settle=_settle(offered, kept, table),
         description=offered.description,
         mime_type=offered.mime_type,
+        bazaar=offered.bazaar or False,
     )
     if offered.entries_of is not None:
         paid = _dynamic(offered, paid, table, defaults)
@@ -201,7 +203,7 @@ def _dynamic(offered: Offered, paid: Paid, table: Table, defaults: PriceDefaults
 
     says = "the price is a function: it is asked for each request, and its own differences cannot be told now"
     table.notes.append(changed(offered.key, "price", says))
-    return Paid(price, settle=paid.settle, description=paid.description, mime_type=paid.mime_type)
+    return replace(paid, price=price)
 
 
 def _named(entry: Mapping[str, Any]) -> str:

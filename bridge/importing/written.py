@@ -9,6 +9,7 @@ import msgspec
 
 from bridge.importing.table import Table
 from bridge.pricing import Paid
+from translators.bazaar import Bazaar
 from translators.foreign import X402Only
 from translators.payment import Asset
 from translators.price import Price
@@ -16,6 +17,7 @@ from translators.price import Price
 __all__ = ["NotWritable", "write_python"]
 
 _SOURCES = {
+    "Bazaar": "from translators.bazaar import Bazaar",
     "Asset": "from translators.payment import Asset",
     "Paid": "from bridge.pricing import Paid",
     "PaymentConfig": "from bridge.config import PaymentConfig",
@@ -90,7 +92,7 @@ def _text(value: Any) -> str:
             return repr(value)
         case Paid():
             return _call("Paid", {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)})
-        case Price() | Asset() | X402Only():
+        case Price() | Asset() | X402Only() | Bazaar():
             fields = msgspec.structs.fields(value)
             return _call(type(value).__name__, {f.name: (getattr(value, f.name), f.default) for f in fields})
         case Mapping():

@@ -164,6 +164,7 @@ def test_the_sdk_lists_what_we_list(table: str, sdk_lists: Callable[[str], Liste
         PAY_TO=SHOP,
     )
     assert diff["refused"] == {}
+    assert diff["lost"] == []
     assert diff["settings"]["settler"] == "facilitator:https://facilitator.example"
     namespace: dict[str, Any] = {"__name__": "ours"}
     exec((tmp_path / "ours.py").read_text(), namespace)

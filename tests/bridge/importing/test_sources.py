@@ -21,6 +21,7 @@ from bridge.importing.written import NotWritable, write_python
 from bridge.pricing import Paid
 from tests.bridge.harness import House, visit
 from tests.bridge.importing.tables import OTHER, OWN, PAY_TO, USDC_BASE, USDC_SEPOLIA, entry, lowered
+from translators.bazaar import Bazaar
 from translators.foreign import X402Only
 from translators.payment import Asset
 from translators.price import Price
@@ -350,6 +351,7 @@ async def test_what_is_written_starts_as_it_is(tmp_path: Path, module: Path, mon
         Paid("0.01", description='say "hi"\n"""\\', mime_type="text/plain; charset=üß€😀"),
         Paid(["0.01", Price("2", network="base", recipient=OTHER, max_timeout_seconds=60)], settle="first"),
         Paid(Price(7, asset=Asset(8453, USDC_BASE.lower(), 6, "Own\u2028Token", "1"))),
+        Paid("1", bazaar=Bazaar(query={"city": "SF"}, output={"a": [1, 2]})),
         Paid(X402Only(entry("1", extra={"assetTransferMethod": "permit2", "deep": [1, None, True, 0.5]}))),
     ],
 )

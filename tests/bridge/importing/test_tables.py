@@ -92,13 +92,13 @@ def test_settings_that_are_given_win_and_change_no_offer() -> None:
 # from_x402
 
 
-async def asked(config: PaymentConfig, routes: Any, path: str = "/report", **request: Any) -> Any:
+async def asked(config: PaymentConfig, routes: Any, path: str = "/report", method: str = "GET", **request: Any) -> Any:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         for message in reply():
             await send(message)
 
     app = PaymentMiddleware(application, config=config, routes=routes)
-    return await visit(app, "GET", path, **request)
+    return await visit(app, method, path, **request)
 
 
 def settings(**more: Any) -> dict[str, Any]:
@@ -248,6 +248,36 @@ def test_two_middlewares_for_one_path_are_refused() -> None:
     """A client that paid one of them was refused by the other: nobody means that."""
     call = {"price": "$1", "pay_to_address": PAY_TO, "path": "/a"}
     assert "two middlewares" in read_any([call, {**call, "price": "$2"}]).refused["/a"]
+
+
+LISTED = {
+    "info": {
+        "input": {"type": "http", "method": "POST", "bodyType": "json", "body": {"q": "SF"}},
+        "output": {"type": "json", "example": {"a": 1}},
+    },
+    "schema": {
+        "properties": {"input": {"properties": {"body": {"properties": {"q": {"type": "string"}}, "required": ["q"]}}}}
+    },
+}
+
+
+async def test_a_bazaar_declaration_comes_over() -> None:
+    """How the route is called stands in our 402 as it did in theirs; one that says more is told to be lost."""
+    route = RouteConfig(option("$1"), extensions={"bazaar": LISTED})
+    config, routes, notes = PaymentConfig.from_x402({"POST /report": route}, **settings())
+    assert said(notes, kind=Kind.LOST) == set()
+    answer = await asked(config, routes, method="POST")
+    told = x402_v2.decode_payment_required(answer.headers["PAYMENT-REQUIRED"]).extensions["bazaar"]  # type: ignore[index]
+    assert told["info"] == LISTED["info"]
+    assert told["schema"]["properties"]["input"]["properties"]["body"] == {
+        "properties": {"q": {"type": "string"}},
+        "required": ["q"],
+    }
+    more = {**LISTED, "info": {"input": {"type": "mcp", "tool": "search"}}}
+    _, _, notes = PaymentConfig.from_x402(
+        {"POST /report": RouteConfig(option("$1"), extensions={"bazaar": more})}, **settings()
+    )
+    assert said(notes, kind=Kind.LOST) == {("POST /report", "extensions.bazaar")}
 
 
 # Patterns

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 
+from x402.extensions.bazaar import OutputConfig, declare_discovery_extension
 from x402.http import FacilitatorConfig, HTTPFacilitatorClient, PaymentOption
 from x402.http.types import RouteConfig
 from x402.mechanisms.evm.exact import ExactEvmServerScheme
@@ -21,7 +22,16 @@ def option(price, network="eip155:84532", pay_to=PAY_TO, **more):
 
 
 routes = {
-    "GET /weather": RouteConfig(accepts=option("$0.01"), description="The weather", mime_type="application/json"),
+    "GET /weather": RouteConfig(
+        accepts=option("$0.01"),
+        description="The weather",
+        mime_type="application/json",
+        extensions=declare_discovery_extension(
+            input={"city": "Zürich"},
+            input_schema={"properties": {"city": {"type": "string"}}, "required": ["city"]},
+            output=OutputConfig(example={"temperature": 70}),
+        ),
+    ),
     "GET /number": RouteConfig(accepts=[option(0.05)]),
     "GET /tiny": RouteConfig(accepts=[option("$0.0000019")]),
     "POST /api/[version]/chat": {
