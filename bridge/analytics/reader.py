@@ -3,8 +3,8 @@
     with open_events("sqlite:events.sqlite3") as events:
         report = events.report(since=..., until=...)
 
-Times are Unix seconds. A span begins and ends at full hours (or days, as the store is set): its figures are those of
-every bucket that it touches.
+Times are Unix seconds. A span begins and ends at full hours (or days, as the store is set, and where it is older than
+figures by hour are kept): its figures are those of every bucket that it touches.
 """
 
 import math
@@ -38,6 +38,11 @@ from bridge.analytics.writer import read_dimensions
 __all__ = ["Events", "Recorded", "open_events"]
 
 EVERYTHING = Filters()
+DAY = 86400
+WITHIN = "grain = ? AND bucket >= ? AND bucket < ?"
+
+Part = tuple[int, int, int]
+"""Buckets of one grain, in seconds, from one until before another."""
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -97,11 +102,14 @@ class Events:
     def series(
         self, *, since: float, until: float, step_seconds: int = 86400, filters: Filters = EVERYTHING
     ) -> list[Step]:
-        """The figures of a span step by step: the share of each protocol over time."""
+        """The figures of a span step by step: the share of each protocol over time. Without latencies."""
         with self._reading():
-            span = self._aligned(since, until)
-            step = max(1, math.ceil(step_seconds / self._bucket_seconds())) * self._bucket_seconds()
-            return series(self._rows(span, filters, by_bucket=True), span, step_seconds=step)
+            fine = self._bucket_seconds()
+            step = max(1, math.ceil(step_seconds / fine)) * fine
+            # Whole days begin at midnight.
+            span = self._aligned(since, until, DAY if step % DAY == 0 else fine)
+            rows = self._rows(span, filters, grain=DAY if step % DAY == 0 else fine)
+            return series(msgspec.structs.replace(rows, timings=()), span, step_seconds=step)
 
     def clients(
         self, *, since: float, until: float, filters: Filters = EVERYTHING, least: int = 10, failing: float = 0.5
@@ -117,9 +125,8 @@ class Events:
             span = self._aligned(since, until)
             present = {
                 payer
-                for (payer,) in self._database.execute(
-                    "SELECT payer FROM payer_hours WHERE bucket >= ? AND bucket < ?", (span.since, span.until)
-                )
+                for part in self._parts(span)
+                for (payer,) in self._database.execute(f"SELECT payer FROM payer_buckets WHERE {WITHIN}", part)  # noqa: S608
             }
             latest: list[tuple[float, Journey]] = []
             summary = summarize(self._journeys(present, latest, limit))
@@ -228,24 +235,27 @@ class Events:
         numbers = [number for number, own in self._dimensions.items() if own.protocol == protocol]
         if not numbers:
             return [], 0
-        where = f"bucket >= ? AND bucket < ? AND dimension IN ({', '.join(map(str, numbers))})"
+        parts = self._parts(span)
+        within = " OR ".join(f"({WITHIN})" for _ in parts)
+        where = f"({within}) AND dimension IN ({', '.join(map(str, numbers))})"
+        ends = [end for part in parts for end in part]
         found = list(
             self._database.execute(
                 "SELECT payer, CAST(SUM(payments) AS {int}), MAX(last_at)"  # noqa: S608
-                f" FROM payer_hours WHERE {where} GROUP BY payer ORDER BY 2 DESC, 1 LIMIT ?",
-                (span.since, span.until, limit),
+                f" FROM payer_buckets WHERE {where} GROUP BY payer ORDER BY 2 DESC, 1 LIMIT ?",
+                (*ends, limit),
             )
         )
         ((named,),) = self._database.execute(
-            f"SELECT CAST(COALESCE(SUM(payments), 0) AS {{int}}) FROM payer_hours WHERE {where}",  # noqa: S608
-            (span.since, span.until),
+            f"SELECT CAST(COALESCE(SUM(payments), 0) AS {{int}}) FROM payer_buckets WHERE {where}",  # noqa: S608
+            ends,
         )
         money: dict[int, dict[tuple[str, str], int]] = {}
         payers = [payer for payer, _, _ in found]
         for payer, number, amount in self._database.execute(
-            f"SELECT payer, dimension, {{sum}}(amount) FROM payer_hours WHERE {where}"  # noqa: S608
+            f"SELECT payer, dimension, {{sum}}(amount) FROM payer_buckets WHERE {where}"  # noqa: S608
             f" AND payer IN ({', '.join(map(str, payers)) or 'NULL'}) GROUP BY payer, dimension",
-            (span.since, span.until),
+            ends,
         ):
             own = self._dimensions[number]
             sums = money.setdefault(payer, {})
@@ -278,8 +288,10 @@ class Events:
             since = self._recorded_since()
             if since is None:
                 return None
-            ((last,),) = self._database.execute("SELECT MAX(bucket) FROM counts")
-            return Span(since, last + self._bucket_seconds())
+            fine = self._bucket_seconds()
+            ((last,),) = self._database.execute("SELECT MAX(bucket + grain) FROM counts WHERE grain = ?", (fine,))
+            ((days,),) = self._database.execute("SELECT MAX(bucket + grain) FROM counts WHERE grain = ?", (DAY,))
+            return Span(since, float(last if last is not None else days))
 
     def check(self) -> None:
         """Raise `EventsUnavailable` where the store does not answer: for health."""
@@ -296,13 +308,38 @@ class Events:
         rows = self._database.execute("SELECT value FROM meta WHERE name = ?", ("bucket_seconds",))
         return next((int(value) for (value,) in rows), 3600)
 
-    def _aligned(self, since: float, until: float) -> Span:
-        span, seconds = Span(since, until), self._bucket_seconds()
+    def _aligned(self, since: float, until: float, seconds: int | None = None) -> Span:
+        span, fine = Span(since, until), self._bucket_seconds()
+        first_hour: float | None = self._first(fine)
+        first_day = self._first(DAY)
+        if seconds is None:
+            # Where figures by hour are not kept any more, the day counts whole.
+            first_hour = math.inf if first_hour is None else first_hour
+            is_old = first_day is not None and span.since < first_hour and first_day + DAY <= first_hour
+            seconds = DAY if is_old else fine
         return Span(float(span.since // seconds * seconds), float(math.ceil(span.until / seconds) * seconds))
 
     def _recorded_since(self) -> float | None:
-        ((first,),) = self._database.execute("SELECT MIN(bucket) FROM counts")
-        return None if first is None else float(first)
+        first_hour, first_day = self._first(self._bucket_seconds()), self._first(DAY)
+        # The first day began before the first hour, and says less.
+        is_same_day = first_hour is not None and first_day is not None and first_hour < first_day + DAY
+        found = first_hour if is_same_day or first_day is None else first_day
+        return None if found is None else float(found)
+
+    def _first(self, grain: int) -> int | None:
+        ((first,),) = self._database.execute("SELECT MIN(bucket) FROM counts WHERE grain = ?", (grain,))
+        return None if first is None else int(first)
+
+    def _parts(self, span: Span, grain: int = 0) -> list[Part]:
+        """The buckets of a span: whole days by the day, and what is left at its ends by the hour."""
+        fine, since, until = self._bucket_seconds(), int(span.since), int(span.until)
+        if grain:
+            return [(grain, since, until)]
+        first, last = math.ceil(since / DAY) * DAY, until // DAY * DAY
+        if fine == DAY or first >= last:
+            return [(fine, since, until)]
+        parts = [(fine, since, first), (DAY, first, last), (fine, last, until)]
+        return [part for part in parts if part[1] < part[2]]
 
     def _dropped(self, span: Span) -> int:
         ((events,),) = self._database.execute(
@@ -311,29 +348,30 @@ class Events:
         )
         return int(events)
 
-    def _rows(self, span: Span, filters: Filters, *, by_bucket: bool = False) -> Rows:
+    def _rows(self, span: Span, filters: Filters, *, grain: int = 0) -> Rows:
+        """The rows of a span; by bucket where they are asked for in one grain, else with 0 for a bucket."""
         wanted = {number: own for number, own in self._dimensions.items() if filters.match(own)}
-        ends = (span.since, span.until)
-        bucket, grouped = ("bucket", "bucket, dimension") if by_bucket else ("0", "dimension")
-        execute = self._database.execute
+        bucket, grouped = ("bucket", "bucket, dimension") if grain else ("0", "dimension")
+        parts = self._parts(span, grain)
+
+        def execute(sql: str) -> Iterator[tuple[Any, ...]]:
+            for part in parts:
+                yield from self._database.execute(sql, part)
+
         counts = execute(
             f"SELECT {bucket}, dimension, what, reason, CAST(SUM(times) AS {{int}}) FROM counts"  # noqa: S608
-            f" WHERE bucket >= ? AND bucket < ? GROUP BY {grouped}, what, reason",
-            ends,
+            f" WHERE {WITHIN} GROUP BY {grouped}, what, reason",
         )
         money = execute(
             f"SELECT {bucket}, dimension, CAST(SUM(payments) AS {{int}}), {{sum}}(amount) FROM money"  # noqa: S608
-            f" WHERE bucket >= ? AND bucket < ? GROUP BY {grouped}",
-            ends,
+            f" WHERE {WITHIN} GROUP BY {grouped}",
         )
         timings = execute(
-            f"SELECT {bucket}, dimension, measure, histogram FROM timings WHERE bucket >= ? AND bucket < ?",  # noqa: S608
-            ends,
+            f"SELECT {bucket}, dimension, measure, histogram FROM timings WHERE {WITHIN}",  # noqa: S608
         )
         # Not DISTINCT: the same payer may come again, and sorting millions of rows takes longer than a set does.
         payers = execute(
-            f"SELECT {bucket}, dimension, payer FROM payer_hours WHERE bucket >= ? AND bucket < ?",  # noqa: S608
-            ends,
+            f"SELECT {bucket}, dimension, payer FROM payer_buckets WHERE {WITHIN}",  # noqa: S608
         )
         return Rows(
             counts=((at, wanted[n], what, why, times) for at, n, what, why, times in counts if n in wanted),

@@ -1,4 +1,4 @@
-"""From facts to figures by the hour: what is stored beside the facts, and what a report can be made from without them.
+"""From facts to figures by hour or day: what is stored beside the facts, and what reports are made from.
 
 A roll-up of some facts, added to the roll-up of others, is the roll-up of all of them: in any order, in any portions.
 """
@@ -12,7 +12,7 @@ from bridge.analytics.facts import DELIVERED, EARNED, Dimensions, Fact
 from bridge.analytics.figures import Rows
 from bridge.analytics.histogram import Histogram
 
-__all__ = ["Measure", "Money", "PayerHour", "Rollup", "Seen", "bucket_of", "count_once"]
+__all__ = ["Measure", "Money", "PayerBucket", "Rollup", "Seen", "bucket_of", "count_once"]
 
 Measure = str
 """`verify`, `settle` or `total`."""
@@ -73,7 +73,7 @@ class Money(msgspec.Struct):
     amount: int = 0
 
 
-class PayerHour(msgspec.Struct):
+class PayerBucket(msgspec.Struct):
     """What one payer paid in one bucket, and when first and last."""
 
     payments: int
@@ -91,7 +91,7 @@ class Rollup:
         """By what was counted and, of failures, why."""
         self.money: defaultdict[tuple[int, Dimensions], Money] = defaultdict(Money)
         self.timings: defaultdict[tuple[int, Dimensions, Measure], Histogram] = defaultdict(Histogram)
-        self.payers: dict[tuple[int, Dimensions, str], PayerHour] = {}
+        self.payers: dict[tuple[int, Dimensions, str], PayerBucket] = {}
 
     def add(self, fact: Fact) -> None:
         """Count a fact that went through `count_once`."""
@@ -133,15 +133,33 @@ class Rollup:
         money = self.money[bucket, fact.dimensions]
         money.payments += 1
         money.amount += fact.amount
-        if not fact.payer:
+        if fact.payer:
+            self._pay((bucket, fact.dimensions, fact.payer), PayerBucket(1, fact.amount, fact.at, fact.at))
+
+    def coarser(self, bucket_seconds: int) -> "Rollup":
+        """The same figures in larger buckets."""
+        found = Rollup(bucket_seconds)
+        for (bucket, own, what, reason), times in self.counts.items():
+            found.counts[bucket_of(bucket, bucket_seconds), own, what, reason] += times
+        for (bucket, own), money in self.money.items():
+            sums = found.money[bucket_of(bucket, bucket_seconds), own]
+            sums.payments += money.payments
+            sums.amount += money.amount
+        for (bucket, own, measure), histogram in self.timings.items():
+            found.timings[bucket_of(bucket, bucket_seconds), own, measure].merge(histogram)
+        for (bucket, own, payer), hour in self.payers.items():
+            found._pay((bucket_of(bucket, bucket_seconds), own, payer), hour)
+        return found
+
+    def _pay(self, key: tuple[int, Dimensions, str], paid: PayerBucket) -> None:
+        """Add what a payer paid to what is known of him in this bucket."""
+        known = self.payers.get(key)
+        if known is None:
+            self.payers[key] = msgspec.structs.replace(paid)
             return
-        hour = self.payers.get((bucket, fact.dimensions, fact.payer))
-        if hour is None:
-            self.payers[bucket, fact.dimensions, fact.payer] = PayerHour(1, fact.amount, fact.at, fact.at)
-            return
-        hour.payments += 1
-        hour.amount += fact.amount
-        hour.first_at, hour.last_at = min(hour.first_at, fact.at), max(hour.last_at, fact.at)
+        known.payments += paid.payments
+        known.amount += paid.amount
+        known.first_at, known.last_at = min(known.first_at, paid.first_at), max(known.last_at, paid.last_at)
 
     @staticmethod
     def measure(fact: Fact) -> tuple[Measure, float] | None:

@@ -1,7 +1,8 @@
 """The tables that events are kept in, the same in SQLite and in PostgreSQL, and how one version leads to the next.
 
-Facts stand in `events`, small, with their dimensions and payers by number. What reports read is beside them, by bucket:
-`counts`, `money`, `timings` (histograms), `payer_hours`; and by payer in `journeys`. All of it is written in the
+Facts stand in `events`, small, with their dimensions and payers by number. What reports read is beside them, by the hour
+and by the day (`grain`, in seconds): `counts`, `money`, `timings` (histograms), `payer_buckets`; and by payer in
+`journeys`. All of it is written in the
 transaction that writes the facts, so that the two never differ.
 """
 
@@ -57,34 +58,38 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX events_by_time ON events (at)",
         """
         CREATE TABLE counts (
+            grain {int} NOT NULL,
             bucket {int} NOT NULL,
             dimension {int} NOT NULL,
             what TEXT NOT NULL,
             reason TEXT NOT NULL,
             times {int} NOT NULL,
-            PRIMARY KEY (bucket, dimension, what, reason)
+            PRIMARY KEY (grain, bucket, dimension, what, reason)
         ){rowless}
         """,
         """
         CREATE TABLE money (
+            grain {int} NOT NULL,
             bucket {int} NOT NULL,
             dimension {int} NOT NULL,
             payments {int} NOT NULL,
             amount {amount} NOT NULL,
-            PRIMARY KEY (bucket, dimension)
+            PRIMARY KEY (grain, bucket, dimension)
         ){rowless}
         """,
         """
         CREATE TABLE timings (
+            grain {int} NOT NULL,
             bucket {int} NOT NULL,
             dimension {int} NOT NULL,
             measure TEXT NOT NULL,
             histogram {blob} NOT NULL,
-            PRIMARY KEY (bucket, dimension, measure)
+            PRIMARY KEY (grain, bucket, dimension, measure)
         ){rowless}
         """,
         """
-        CREATE TABLE payer_hours (
+        CREATE TABLE payer_buckets (
+            grain {int} NOT NULL,
             bucket {int} NOT NULL,
             dimension {int} NOT NULL,
             payer {int} NOT NULL,
@@ -92,7 +97,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             amount {amount} NOT NULL,
             first_at {real} NOT NULL,
             last_at {real} NOT NULL,
-            PRIMARY KEY (bucket, dimension, payer)
+            PRIMARY KEY (grain, bucket, dimension, payer)
         ){rowless}
         """,
         """

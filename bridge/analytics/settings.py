@@ -27,10 +27,10 @@ class EventStore(msgspec.Struct, frozen=True, kw_only=True):
     """How long single events are kept."""
 
     rollup_days: float = 730.0
-    """How long figures by hour or day are kept, and who paid in which protocol."""
+    """How long figures by day are kept, and who paid in which protocol; those by hour as long as single events."""
 
     rollup: Literal["hour", "day"] = "hour"
-    """How finely figures are kept: reports begin and end at a full one, in UTC."""
+    """How finely figures are kept: by hour and day, or by day alone. Reports begin and end at a full one, in UTC."""
 
     flush_seconds: float = 0.5
     """How long an event waits to be written: what a process that is killed loses at most."""

@@ -25,6 +25,7 @@ Anybody can send any name, and before a gateway any path: what comes when there 
 MOST_DIMENSIONS = 50_000
 """Combinations of all that figures are broken down by; what comes beyond them has neither client nor route."""
 
+DAY = 86400
 _AT_ONCE = 500
 _KIND = {kind: place for place, kind in enumerate(KINDS)}
 
@@ -63,7 +64,9 @@ class Writer:
             rollup.add(fact)
         payers = self._payers(facts)
         self._write_facts(facts, payers)
-        self._write_rollup(rollup, payers)
+        for grain in (rollup, rollup.coarser(DAY)) if self._bucket_seconds < DAY else (rollup,):
+            self._write_rollup(grain, payers)
+        self._write_journeys(rollup, payers)
         self._database.execute_many(
             "INSERT INTO marks (at, event, route, protocol, stage, by_whom, detail) VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING",
@@ -170,41 +173,48 @@ class Writer:
         )
 
     def _write_rollup(self, rollup: Rollup, payers: dict[str, int]) -> None:
-        database, number = self._database, self._dimension
+        database, number, grain = self._database, self._dimension, rollup.bucket_seconds
         database.execute_many(
             """
-            INSERT INTO counts (bucket, dimension, what, reason, times) VALUES (?, ?, ?, ?, ?)
-            ON CONFLICT (bucket, dimension, what, reason) DO UPDATE SET times = counts.times + excluded.times
+            INSERT INTO counts (grain, bucket, dimension, what, reason, times) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (grain, bucket, dimension, what, reason) DO UPDATE SET times = counts.times + excluded.times
             """,
-            [(bucket, number(own), what, why, times) for (bucket, own, what, why), times in rollup.counts.items()],
+            [
+                (grain, bucket, number(own), what, why, times)
+                for (bucket, own, what, why), times in rollup.counts.items()
+            ],
         )
         database.execute_many(
             """
-            INSERT INTO money (bucket, dimension, payments, amount) VALUES (?, ?, ?, ?)
-            ON CONFLICT (bucket, dimension) DO UPDATE SET payments = money.payments + excluded.payments,
+            INSERT INTO money (grain, bucket, dimension, payments, amount) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (grain, bucket, dimension) DO UPDATE SET payments = money.payments + excluded.payments,
                 amount = exact_add(money.amount, excluded.amount)
             """,
             [
-                (bucket, number(own), money.payments, database.amount(money.amount))
+                (grain, bucket, number(own), money.payments, database.amount(money.amount))
                 for (bucket, own), money in rollup.money.items()
             ],
         )
         database.execute_many(
             """
-            INSERT INTO payer_hours (bucket, dimension, payer, payments, amount, first_at, last_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (bucket, dimension, payer) DO UPDATE SET payments = payer_hours.payments + excluded.payments,
-                amount = exact_add(payer_hours.amount, excluded.amount),
-                first_at = {least}(payer_hours.first_at, excluded.first_at),
-                last_at = {greatest}(payer_hours.last_at, excluded.last_at)
+            INSERT INTO payer_buckets (grain, bucket, dimension, payer, payments, amount, first_at, last_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (grain, bucket, dimension, payer) DO UPDATE SET
+                payments = payer_buckets.payments + excluded.payments,
+                amount = exact_add(payer_buckets.amount, excluded.amount),
+                first_at = {least}(payer_buckets.first_at, excluded.first_at),
+                last_at = {greatest}(payer_buckets.last_at, excluded.last_at)
             """,
             [
-                (bucket, number(own), payers[payer], hour.payments, database.amount(hour.amount), hour.first_at,
-                 hour.last_at)
-                for (bucket, own, payer), hour in rollup.payers.items()
+                (grain, bucket, number(own), payers[payer], paid.payments, database.amount(paid.amount), paid.first_at,
+                 paid.last_at)
+                for (bucket, own, payer), paid in rollup.payers.items()
             ],
         )  # fmt: skip
-        database.execute_many(
+        self._write_timings(rollup)
+
+    def _write_journeys(self, rollup: Rollup, payers: dict[str, int]) -> None:
+        self._database.execute_many(
             """
             INSERT INTO journeys (payer, protocol, payments, first_at, last_at) VALUES (?, ?, ?, ?, ?)
             ON CONFLICT (payer, protocol) DO UPDATE SET payments = journeys.payments + excluded.payments,
@@ -212,11 +222,10 @@ class Writer:
                 last_at = {greatest}(journeys.last_at, excluded.last_at)
             """,
             [
-                (payers[payer], own.protocol, hour.payments, hour.first_at, hour.last_at)
-                for (_, own, payer), hour in rollup.payers.items()
+                (payers[payer], own.protocol, paid.payments, paid.first_at, paid.last_at)
+                for (_, own, payer), paid in rollup.payers.items()
             ],
         )
-        self._write_timings(rollup)
 
     def _write_timings(self, rollup: Rollup) -> None:
         fresh = {(bucket, self._dimension(own), what): kept for (bucket, own, what), kept in rollup.timings.items()}
@@ -224,18 +233,18 @@ class Writer:
         for numbers in _portions({number for _, number, _ in fresh}):
             rows = self._database.execute(
                 "SELECT bucket, dimension, measure, histogram FROM timings"  # noqa: S608
-                f" WHERE bucket IN ({_marks(buckets)}) AND dimension IN ({_marks(numbers)})",
-                [*buckets, *numbers],
+                f" WHERE grain = ? AND bucket IN ({_marks(buckets)}) AND dimension IN ({_marks(numbers)})",
+                [rollup.bucket_seconds, *buckets, *numbers],
             )
             for bucket, number, measure, histogram in rows:
                 if (found := fresh.get((bucket, number, measure))) is not None:
                     found.merge(Histogram.decode(histogram))
         self._database.execute_many(
             """
-            INSERT INTO timings (bucket, dimension, measure, histogram) VALUES (?, ?, ?, ?)
-            ON CONFLICT (bucket, dimension, measure) DO UPDATE SET histogram = excluded.histogram
+            INSERT INTO timings (grain, bucket, dimension, measure, histogram) VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (grain, bucket, dimension, measure) DO UPDATE SET histogram = excluded.histogram
             """,
-            [(*key, histogram.encode()) for key, histogram in fresh.items()],
+            [(rollup.bucket_seconds, *key, histogram.encode()) for key, histogram in fresh.items()],
         )
 
     def _dimension(self, own: Dimensions) -> int:
@@ -257,9 +266,7 @@ class Writer:
 
     def purge(self, *, now: float, event_days: float, rollup_days: float) -> bool:
         """Delete some of what is too old; whether there may be more. Few rows at a time: others write in between."""
-        day = 86400
-        events, rollups = now - event_days * day, now - rollup_days * day
-        oldest = bucket_of(rollups, self._bucket_seconds)
+        events, rollups = now - event_days * DAY, now - rollup_days * DAY
         more = False
         with self._database.writing():
             for table, key, column, before in (
@@ -279,12 +286,17 @@ class Writer:
                         (before,),
                     )
                 more = more or gone == 5000
-            for table in ("counts", "money", "timings", "payer_hours", "dropped"):
-                # A bucket at a time: there is one more every hour.
-                (bucket,) = self._one(f"SELECT min(bucket) FROM {table} WHERE bucket < ?", (oldest,))  # noqa: S608
-                if bucket is not None:
-                    self._run(f"DELETE FROM {table} WHERE bucket = ?", (bucket,))  # noqa: S608
-                    more = True
+            for table in ("counts", "money", "timings", "payer_buckets"):
+                for grain in {self._bucket_seconds, DAY}:
+                    # By the hour for as long as there are single events, and by the day for longer.
+                    oldest = bucket_of(rollups if grain == DAY else events, grain)
+                    old = "grain = ? AND bucket < ?"
+                    (bucket,) = self._one(f"SELECT min(bucket) FROM {table} WHERE {old}", (grain, oldest))  # noqa: S608
+                    if bucket is not None:
+                        # A bucket at a time: there is one more every hour.
+                        self._run(f"DELETE FROM {table} WHERE grain = ? AND bucket = ?", (grain, bucket))  # noqa: S608
+                        more = True
+            self._run("DELETE FROM dropped WHERE bucket < ?", (bucket_of(rollups, DAY),))
             self._run("DELETE FROM journeys WHERE last_at < ?", (rollups,))
         return more
 
