@@ -130,6 +130,7 @@ class Events:
             }
             latest: list[tuple[float, Journey]] = []
             summary = summarize(self._journeys(present, latest, limit))
+            latest = sorted(latest, key=_latest_first)[:limit]
             names = self._addresses(int(journey.payer) for _, journey in latest)
             return summary, [
                 msgspec.structs.replace(journey, payer=names.get(int(journey.payer), "")) for _, journey in latest
@@ -436,9 +437,13 @@ def _ended(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     yield (None, "", 0, 0.0, 0.0)
 
 
+def _latest_first(entry: tuple[float, Journey]) -> tuple[float, str]:
+    return -entry[0], entry[1].payer
+
+
 def _keep_latest(latest: list[tuple[float, Journey]], journey: Journey, limit: int) -> None:
     at = max(stay.last_at for stay in journey.stays.values())
     latest.append((at, journey))
-    if len(latest) > limit:
-        latest.sort(key=lambda entry: (-entry[0], entry[1].payer))
+    if len(latest) > 2 * limit + 100:
+        latest.sort(key=_latest_first)
         del latest[limit:]

@@ -167,10 +167,14 @@ class OddClient(msgspec.Struct, frozen=True):
 
 def odd_clients(rows: Rows, *, least: int = 10, failing: float = 0.5) -> list[OddClient]:
     """Clients that were challenged `least` times and never paid, or failed that often and in that share of attempts."""
-    tallies = gather(rows, lambda _, own: [(own.product, own.version, ""), (own.product, own.version, own.protocol)])
+
+    def labels(_: int, own: Dimensions) -> Sequence[tuple[str, str, str | None]]:
+        return [(own.product, own.version, None), (own.product, own.version, own.protocol)]
+
+    tallies = gather(rows, labels)
     found = []
     for (product, version, protocol), tally in tallies.items():
-        if protocol:
+        if protocol is not None:
             continue
         figures = tally.figures(of_protocol=False)
         if figures.challenged >= least and not figures.attempted:

@@ -1,7 +1,7 @@
 """The tables that events are kept in, the same in SQLite and in PostgreSQL, and how one version leads to the next.
 
-Facts stand in `events`, small, with their dimensions and payers by number. What reports read is beside them, by the hour
-and by the day (`grain`, in seconds): `counts`, `money`, `timings` (histograms), `payer_buckets`; and by payer in
+Facts stand in `events`, small, with their dimensions and payers by number. Beside them is what reports read, by hour
+and by day (`grain`, in seconds): `counts`, `money`, `timings` (histograms), `payer_buckets`; and by payer in
 `journeys`. All of it is written in the
 transaction that writes the facts, so that the two never differ.
 """

@@ -1,0 +1,125 @@
+"""Journeys and readiness: who moved, who is left, and what the command says about it."""
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge.analytics import Path, open_events
+from bridge.analytics.journeys import Stay, journey_of
+from bridge.cli import main
+from tests.bridge.analytics.conftest import Fill
+from tests.bridge.analytics.samples import DAY, HOUR, START, TOKEN, Event, paid
+
+END = START + 10 * DAY
+WAYS = {
+    "single": [(0, "x402-v1"), (5, "x402-v1")],
+    "switched": [(0, "x402-v1"), (2, "x402-v1"), (4, "mpp"), (8, "mpp")],
+    "switched slowly": [(0, "x402-v1"), (2, "mpp"), (3, "x402-v1"), (6, "mpp")],
+    "dual": [(0, "x402-v2"), (4, "mpp"), (7, "x402-v2"), (7.5, "mpp")],
+    "fell-back": [(0, "x402-v1"), (2, "mpp"), (4, "x402-v1"), (9, "x402-v1")],
+}
+
+
+def address(number: int) -> str:
+    return f"0x{number:040x}"
+
+
+def moves() -> list[Event]:
+    events: list[Event] = []
+    for number, visits in enumerate(WAYS.values()):
+        for day, protocol in visits:
+            events += paid(START + day * DAY, f"{number}-{day}", address(number), protocol, agent=f"shop/{number}")
+    return sorted(events, key=lambda event: event[0])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ways(way: str) -> None:
+    """Each way is told from when a payer's first and last payment in each protocol was."""
+    stays: dict[str, Stay] = {}
+    for day, protocol in WAYS[way]:
+        first = stays[protocol].first_at if protocol in stays else day * DAY
+        stays[protocol] = Stay(1, first, day * DAY)
+    assert journey_of("", stays).path is Path(way.partition(" ")[0])
+
+
+def test_journeys(fill: Fill) -> None:
+    """How many took which way, where they began, and what they pay in now."""
+    with open_events(fill(moves())) as events:
+        summary, journeys = events.journeys(since=START, until=END)
+        late, _ = events.journeys(since=START + 9 * DAY, until=END)
+    assert summary.payers == 5
+    assert summary.paths == {"single": 1, "dual": 1, "switched": 2, "fell-back": 1}
+    assert summary.first_seen == {"x402-v1": 4, "x402-v2": 1, "mpp": 0}
+    assert summary.now == {"x402-v1": 2, "x402-v2": 0, "mpp": 3}
+    assert summary.seen == {"x402-v1": 4, "x402-v2": 1, "mpp": 4}
+    assert journeys[0].payer == address(4)
+    assert journeys[0].stays["mpp"] == Stay(1, START + 2 * DAY + 0.1, START + 2 * DAY + 0.1)
+    assert (late.payers, late.paths["fell-back"]) == (1, 1)
+
+
+def test_readiness(fill: Fill) -> None:
+    """Whom switching x402 v1 off loses, by what was paid in the window; who paid in MPP before it has moved."""
+    with open_events(fill(moves())) as events:
+        found = events.readiness("x402-v1", since=START + 3 * DAY, until=END)
+    assert (found.payers, found.moved, found.payments) == (3, 2, 4)
+    assert (found.all_payers, found.all_payments) == (5, 10)
+    assert found.revenue == {TOKEN: "40000"}
+    assert found.revenue_per_day == {TOKEN: str(40000 // 7)}
+    assert (found.share_of_payers, found.share_of_payments, found.share) == (0.6, 0.4, 0.6)
+    assert [(group.name, group.payers, group.payments) for group in found.routes] == [("GET /report", 3, 4)]
+    assert {group.name: group.payments for group in found.clients} == {"shop/0": 1, "shop/2": 1, "shop/4": 2}
+    assert [(left.payer, left.payments, left.also) for left in found.left] == [
+        (address(4), 2, ["mpp"]),
+        (address(0), 1, []),
+        (address(2), 1, ["mpp"]),
+    ]
+    assert found.left[0].revenue == {TOKEN: "20000"}
+    assert any("deprecated" in step for step in found.next)
+
+
+def test_nobody_is_left(fill: Fill) -> None:
+    """Then it says so, and what to do."""
+    with open_events(fill(moves())) as events:
+        found = events.readiness("x402-v2", since=START + 8 * DAY, until=END)
+    assert (found.payers, found.payments, found.share) == (0, 0, 0.0)
+    assert "`refused`" in found.next[0]
+
+
+def ask(url: str, *arguments: str) -> Result:
+    options = ["report", "readiness", "--events", url, "--since", str(int(START)), "--until", str(int(END))]
+    return CliRunner().invoke(main, [*options, *arguments])
+
+
+def test_exit_codes(fill: Fill) -> None:
+    """0 within the limit, 1 over it, 2 where it cannot be told; without a limit 0."""
+    url = fill(moves())
+    assert ask(url, "--protocol", "x402-v1").exit_code == 0
+    assert ask(url, "--protocol", "x402-v1", "--fail-over", "0.5%").exit_code == 1
+    assert ask(url, "--protocol", "x402-v1", "--fail-over", "80%").exit_code == 0
+    assert ask(url, "--protocol", "x402-v1", "--fail-over", "0.8").exit_code == 0
+    assert ask(url, "--protocol", "x402-v1", "--fail-over", "nonsense").exit_code == 2
+    assert ask(url, "--protocol", "x402-v3").exit_code == 2
+    empty = ask(url, "--protocol", "x402-v1", "--since", "2020-01-01", "--until", "2020-02-01", "--fail-over", "1%")
+    assert (empty.exit_code, "cannot be told" in empty.output) == (2, True)
+    away = ask("/nowhere/at/all.sqlite3", "--protocol", "mpp", "--fail-over", "1%")
+    assert (away.exit_code, "there are no events" in away.output) == (2, True)
+
+
+def test_the_table_fits(fill: Fill) -> None:
+    """In 80 columns, with the figures of the JSON."""
+    url = fill(moves())
+    text = ask(url, "--protocol", "x402-v1", "--fail-over", "0.5%").output
+    assert all(len(line) <= 80 for line in text.splitlines())
+    found = json.loads(ask(url, "--protocol", "x402-v1", "--format", "json").output)
+    assert f"loses {found['payers']} of {found['all_payers']} payers" in text
+    assert f"{found['moved']} have already paid in another protocol" in text
+    assert "is over the limit of 0.5 %" in text
+
+
+def test_a_record_that_is_younger_than_the_window(fill: Fill) -> None:
+    """It says so, and divides by the days that there are."""
+    with open_events(fill(moves())) as events:
+        found = events.readiness("x402-v1", since=START - 20 * DAY, until=START + 4 * DAY + HOUR)
+    assert round(found.days) == 4
+    assert "younger" in found.next[0]
