@@ -237,7 +237,7 @@ def test_what_cannot_work_is_said_at_the_start() -> None:
         {"rollup": "minute"},
     ]
     for settings in wrong_settings:
-        with pytest.raises(ValueError, match="give|has|is"):
+        with pytest.raises(ValueError, match=r"give|has|is"):
             EventStore(**settings)
     assert "secret" not in repr(EventStore(url="postgresql://u:secret@h/d", payer_key="secret " * 5))
 
