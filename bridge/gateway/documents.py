@@ -69,6 +69,10 @@ async def describe(
     made = msgspec.json.encode(relocate(annotate(document, find), *bases))
     answer.replace(made)
     kept = without(answer.headers, _VALIDATORS, mpp=False)
+    if routes and not any(name == b"cache-control" for name, _ in kept):
+        # draft-payment-discovery-00, section "Caching", recommends five minutes; here prices are learned as they are
+        # seen, so that a document is soon another.
+        kept = [*kept, (b"cache-control", b"max-age=60")]
     answer.headers = [*kept, (b"content-length", str(len(made)).encode())]
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from bridge.cli import main
 
 from .chain import Anvil, Wallet
+from .our_gateway import OurGateway
 from .our_server import OurServer
 from .peers import SERVERS, Server
 
@@ -90,6 +91,32 @@ def test_what_is_found_at_a_peer_is_true_of_it(name: str, peer_server: Callable[
             succeeded = sum(paid["status"] == 200 for paid in told["paid"])
             assert anvil.balance_of(payer.address) == 1_000_000 - 10_000 * succeeded
             assert succeeded == len(told["paid"]) - (DRAFT_NONCE in expected)
+
+
+NO_SCHEMA = "openapi-no-schema"
+"""The upstream's own document has no requestBody: its handler takes the request as it is."""
+
+BEHIND_THE_GATEWAY = {
+    "x402-express": {"/weather": {HEAD}, "/echo": set()},
+    "py-x402-fastapi": {"/weather": set(), "/echo": {NO_SCHEMA}},
+}
+"""What stays true of an upstream that the gateway leaves as it is; its 402 is a whole one then, and its document has
+prices.
+"""
+
+
+@pytest.mark.parametrize("name", BEHIND_THE_GATEWAY)
+def test_behind_our_gateway_a_server_speaks_all_three(
+    name: str, peer_server: Callable[[str], Server], our_gateway: Callable[..., OurGateway], anvil: Anvil
+) -> None:
+    """And what is found is the upstream's own."""
+    gateway, payer = our_gateway(peer_server(name).url), anvil.payer()
+    for path, expected in BEHIND_THE_GATEWAY[name].items():
+        more = BODY.get(path, ("--pay",))
+        told = check(gateway.url + path, "--rpc-url", anvil.rpc_url, *more, key=payer.private_key)
+        assert told["speaks"] == ["x402-v1", "x402-v2", "mpp"]
+        assert {finding["rule"] for finding in told["findings"]} == expected, told["findings"]
+    assert anvil.balance_of(payer.address) == 1_000_000 - 3 * 10_000
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,16 @@ async def test_what_was_seen_to_cost_is_told_without_being_declared() -> None:
     assert "x-payment-info" not in made["paths"]["/free"]["get"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [([], "max-age=60"), ([(b"cache-control", b"no-cache")], "no-cache")],
+)
+async def test_a_document_with_prices_says_how_long_it_is_good(headers: list[tuple[bytes, bytes]], told: str) -> None:
+    """As the upstream says, or a minute (draft-payment-discovery-00, section "Caching")."""
+    async with lab(serving(document(), headers=headers)) as at:
+        assert (await at.client.get("/openapi.json")).headers.get_list("cache-control") == [told]
+
+
 async def test_the_servers_of_a_document_are_where_clients_reach_them() -> None:
     """Behind a prefix, and an upstream that names itself."""
     server = serving(document())
