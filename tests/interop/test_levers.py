@@ -128,7 +128,6 @@ STEPS: list[tuple[str, str, bool, dict[str, str]]] = [
     ("canary", BY_HEADER, False, {}),
     ("canary", BY_HEADER, True, MINE),
     ("refused", '"refused"', False, {}),
-    ("deprecated", '"deprecated"', True, {}),
     ("on", '"on"', True, {}),
 ]
 
