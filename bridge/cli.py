@@ -97,6 +97,7 @@ _SUMMARIES = {
     "check": "Find out what a paid route speaks, and what is wrong with it.",
     "decode": "Show what a payment header or body says, and whether it holds.",
     "gateway": "Let MPP clients, and both generations of x402 clients, pay an x402 server that stays as it is.",
+    "import": "Read an x402 server's prices, and say what carries over.",
     "levers": "Show and move the stage of each protocol on each route.",
     "pay": "Ask for URL, and pay for it if it has to be paid for.",
     "payments": "Show the payment journal, and look into payments that were left behind.",

@@ -88,7 +88,7 @@ def _json(found: "list[Explained]") -> str:
 def _lines(one: "Explained") -> Iterator[str]:
     yield f"{one.where}: {one.form.value}"
     for label, text in one.facts:
-        yield from _wrapped(f"  {_plain(label):<14} ", _plain(text))
+        yield from _wrapped(f"  {_plain(label):<11} ", _plain(text))
     if one.checks:
         yield ""
     for check in one.checks:

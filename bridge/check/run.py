@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -124,9 +125,11 @@ def _is_json(body: bytes) -> bool:
 
 
 def rules_text() -> str:
-    """Every rule on a line, by what it is about."""
+    """Every rule, by what it is about."""
     lines: list[str] = []
     for group, rules in GROUPS.items():
         lines += ["", group] if lines else [group]
-        lines += [f"  {rule.id:<24}{rule.severity.value:<9}{rule.kind.value:<8}{rule.title}"[:80] for rule in rules]
+        for rule in rules:
+            lead = f"  {rule.id:<24}{rule.severity.value:<8}{rule.kind.value:<7}"
+            lines += textwrap.wrap(rule.title, 80, initial_indent=lead, subsequent_indent=" " * len(lead))
     return "\n".join(lines)

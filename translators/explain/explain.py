@@ -165,8 +165,11 @@ def _required(value: dict[str, Any]) -> Facts:
         yield "time", f"{entry.get('maxTimeoutSeconds')} s to settle"
         if isinstance(entry.get("resource"), str):
             yield "resource", entry["resource"]
-        for name, told in _members(entry.get("extra")).items():
-            yield f"extra.{name}", str(told)
+        extra = dict(_members(entry.get("extra")))
+        if extra:
+            yield "domain", f"{extra.pop('name', 'no name')}, version {extra.pop('version', 'missing')}"
+        for name, told in extra.items():
+            yield "extra", f"{name}: {told}"
     for name in _members(value.get("extensions")):
         yield "extension", str(name)
 
