@@ -128,6 +128,8 @@ def test_completion_is_offered(shell: str) -> None:
         return ran.stdout
 
     assert f"_X402_MPP_COMPLETE={shell}_complete" in ask("source")
+    page = Path(__file__).parent.parent.parent / "docs/commands.md"
+    assert f"_X402_MPP_COMPLETE={shell}_source x402-mpp" in page.read_text("utf-8")
     assert "check" in ask("complete", "x402-mpp ch", "1")
     assert "--fail-on" in ask("complete", "x402-mpp check --fai", "2")
     offered = ask("complete", "x402-mpp check --format j", "3")

@@ -237,3 +237,19 @@ def test_a_payment_without_an_answer_is_said_to_be_open() -> None:
     assert ran.exit_code == 1
     assert "may have been taken" in ran.output
     assert "eip155:84532/0x036cbd53842c5426634e7929541ec2318f3dcf7e/0x" in ran.output
+
+
+def test_a_node_of_another_chain_is_asked_nothing() -> None:
+    """Which a note says, and a node that does not answer ends the check, without its URL, which may hold a key."""
+    till = Till()
+    till.ledger.chain_id = 8453
+    with open_till(till) as (url, node):
+        told = check(url, "--pay", "--rpc-url", node)
+        assert told["notes"] == [
+            "not asked about 0x036cbd53842c5426634e7929541ec2318f3dcf7e on chain 84532: the node is of 8453"
+        ]
+        assert [paid["spent"] for paid in told["paid"]] == [None] * 3
+        ran = CliRunner().invoke(main, ["check", url, "--rpc-url", "http://127.0.0.1:1/v3/api-key"])
+    assert ran.exit_code == 1
+    assert "the chain's node does not answer eth_chainId" in ran.output
+    assert "api-key" not in ran.output
