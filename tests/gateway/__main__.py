@@ -25,13 +25,13 @@ def files(mib: int) -> int:
     return subprocess.run(command, env={**os.environ, "BIG_FILE_MIB": str(mib)}, check=False).returncode
 
 
-def load(payments: int, store: str | None, manners: list[bool]) -> int:
-    """Run the loads; the number of violations."""
+def load(payments: int, store: str | None, manners: list[bool], kept: Path | None) -> int:
+    """Run the loads, with every child's log in `kept`; the number of violations."""
     if stale := install.stale():
         sys.exit(f"not installed: {', '.join(stale)}; run python -m tests.interop.peers.install")
     violations = 0
     with tempfile.TemporaryDirectory(prefix="x402-mpp-gateway-") as folder, contextlib.ExitStack() as stack:
-        logs = Path(folder)
+        logs = kept or Path(folder)
         anvil = Anvil(logs)
         stack.callback(anvil.stop)
         facilitator = Facilitator(rpc_url=anvil.rpc_url, private_key=anvil.keys[-1], logs=logs)
@@ -53,9 +53,10 @@ if __name__ == "__main__":
     parser.add_argument("--payments", type=int, default=1000, help="payments of a load")
     parser.add_argument("--store", help="the store that both gateways share; a SQLite file unless given")
     parser.add_argument("--kill", action="store_true", help="only the load whose server is killed")
+    parser.add_argument("--logs", type=Path, help="a folder that keeps the log of every process")
     options = parser.parse_args()
     parts = options.parts or ["files", "load"]
     failed = files(options.mib) if "files" in parts else 0
     if "load" in parts:
-        failed += load(options.payments, options.store, [False] if options.kill else [True, False])
+        failed += load(options.payments, options.store, [False] if options.kill else [True, False], options.logs)
     sys.exit(1 if failed else 0)

@@ -28,7 +28,7 @@ FUNDS = 3 * PRICE
 GATEWAYS = 2
 AT_ONCE = 50
 DOWN_SECONDS = 1.5
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 """How long after the upstream's last return one credential is sent again."""
 
 
