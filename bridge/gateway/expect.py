@@ -1,7 +1,7 @@
 """`Expect: 100-continue`, passed through: a body is not asked for before the upstream wants it (RFC 9110, 10.1.1).
 
-httpx sends a body without waiting. So a request that expects has a connection of its own, on which the answer's first
-bytes are looked at before the body's first byte is read from the client.
+aiohttp waits for that word without end, and many servers do not know it. So a request that expects has a connection of
+its own, on which the answer's first bytes are looked at before the body's first byte is read from the client.
 """
 
 import ssl
@@ -11,9 +11,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 import httpcore
-import httpx
 
+from bridge.gateway.body import Body
+from bridge.gateway.errors import Unanswered, Unreached
 from bridge.gateway.headers import Headers
+from bridge.gateway.source import Source
+from bridge.gateway.upstreams import Upstream
 
 __all__ = ["send_expecting"]
 
@@ -92,73 +95,76 @@ class _Connecting(_Stream):
         return _Connecting(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._backend)
 
 
-class _Patient(httpx.AsyncByteStream):
-    """A body that is read from the client once the upstream wants it."""
-
-    def __init__(self, body: httpx.AsyncByteStream, backend: _Backend) -> None:
-        self._body = body
-        self._backend = backend
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        assert self._backend.stream is not None
-        said = await self._backend.stream.look(_PATIENCE_SECONDS)
-        if said and not said.startswith(b"HTTP/1.1 1"):
-            # It has answered without the body. httpcore takes this for a server that stopped listening, and reads on.
-            raise httpcore.WriteError
-        async for part in self._body:
-            yield part
+async def _patient(body: Body, backend: _Backend) -> AsyncIterator[bytes]:
+    """The body, read from the client once the upstream wants it."""
+    assert backend.stream is not None
+    said = await backend.stream.look(_PATIENCE_SECONDS)
+    if said and not said.startswith(b"HTTP/1.1 1"):
+        # It has answered without the body. httpcore takes this for a server that stopped listening, and reads on.
+        raise httpcore.WriteError
+    async for part in body:
+        yield part
 
 
-class _Answer(httpx.AsyncByteStream):
-    """An answer's body; its connection ends with it."""
+class _Response:
+    """An answer whose connection ends with it."""
 
-    def __init__(self, parts: Any, connection: httpcore.AsyncHTTPConnection) -> None:
-        self._parts = parts
+    def __init__(self, response: httpcore.Response, connection: httpcore.AsyncHTTPConnection) -> None:
+        self._response = response
         self._connection = connection
+        self.status: int = response.status
+        self.headers = response.headers
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncIterator[bytes]:
         try:
-            async for part in self._parts:
+            async for part in self._response.aiter_stream():
                 yield part
-        except httpcore.TimeoutException as error:
-            raise httpx.ReadTimeout(str(error)) from None
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise httpx.ReadError(str(error)) from None
+        except httpcore.TimeoutException:
+            raise Unanswered(timed_out=True) from None
+        except (httpcore.NetworkError, httpcore.ProtocolError):
+            raise Unanswered(timed_out=False) from None
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         await self._connection.aclose()
 
 
 @lru_cache(maxsize=1)
 def _context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+    return ssl.create_default_context()
 
 
 async def send_expecting(
-    method: str, url: httpx.URL, headers: Headers, body: httpx.AsyncByteStream, extensions: dict[str, Any]
-) -> httpx.Response:
-    """Send a request with `Expect: 100-continue` on a connection of its own. Raises httpx' errors, and `body`'s own.
+    upstream: Upstream, method: str, target: bytes, headers: Headers, body: Body, seconds: float, stall: float
+) -> Source:
+    """Send a request with `Expect: 100-continue` on a connection of its own; raises as `Forwarder.send` does.
 
-    An upstream that answers at once gets no body, and the client is not asked for it.
+    An upstream that answers at once gets no body, and the client is not asked for it. `seconds` is for the start of the
+    answer and for each part of the body, `stall` for a pause in the answer.
     """
     backend = _Backend()
-    origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or (443 if url.scheme == "https" else 80))
+    scheme = b"https" if upstream.is_tls else b"http"
+    host = upstream.hostname.encode("ascii")
     connection = httpcore.AsyncHTTPConnection(
-        origin, ssl_context=_context() if url.scheme == "https" else None, network_backend=backend
+        httpcore.Origin(scheme, host, upstream.port),
+        ssl_context=_context() if upstream.is_tls else None,
+        network_backend=backend,
     )
+    timeout = {"connect": min(seconds, 10.0), "read": seconds, "write": seconds, "pool": seconds}
     request = httpcore.Request(
         method,
-        httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/"),
+        httpcore.URL(scheme=scheme, host=host, port=upstream.port, target=target),
         headers=[*headers, (b"expect", b"100-continue")],
-        content=_Patient(body, backend),
-        extensions=extensions,
+        content=_patient(body, backend),
+        extensions={"timeout": timeout},
     )
     try:
         response = await connection.handle_async_request(request)
-    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        raise httpx.ConnectError(str(error)) from None
-    except httpcore.TimeoutException as error:
-        raise httpx.ReadTimeout(str(error)) from None
-    except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise httpx.ReadError(str(error)) from None
-    return httpx.Response(response.status, headers=response.headers, stream=_Answer(response.stream, connection))
+    except (httpcore.ConnectError, httpcore.ConnectTimeout):
+        raise Unreached from None
+    except httpcore.TimeoutException:
+        raise Unanswered(timed_out=True) from None
+    except (httpcore.NetworkError, httpcore.ProtocolError):
+        raise Unanswered(timed_out=False) from None
+    # httpcore reads it anew when the body is read.
+    timeout["read"] = stall
+    return _Response(response, connection)

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
-import httpx
-
 from bridge.asgi import Delivery, send_response
 from bridge.attempt import Replayed, correlation_id_of, digest_for
 from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
@@ -19,7 +17,7 @@ from bridge.gateway import documents, problems
 from bridge.gateway.challenges import Moment
 from bridge.gateway.demands import Asked, read_402
 from bridge.gateway.exchange import Exchange, Refusal
-from bridge.gateway.forward import NOTHING, Answer, Body, TooLarge, Unanswered, Unreached, relay
+from bridge.gateway.forward import Answer, Body, TooLarge, Unanswered, Unreached, relay
 from bridge.gateway.headers import CREDENTIALS, Headers, request_headers, without
 from bridge.gateway.native import read_native
 from bridge.gateway.parts import Parts
@@ -93,7 +91,7 @@ class Visit:
             await self._unreadable(unreadable)
             return
         if presented is None:
-            await self._answer(await self._pass_on(None))
+            await self._answer(await self._pass_on(None, once=False))
         elif presented.protocol is Protocol.MPP:
             await self._mpp(presented)
         else:
@@ -108,17 +106,17 @@ class Visit:
 
     # Passing on
 
-    async def _body(self) -> httpx.AsyncByteStream:
+    async def _body(self) -> Body | bytes:
         """The request's body: whole where it is short, so that it can be told and sent again, else as it comes."""
         limit, length = self._parts.config.max_body, self.request.header(b"content-length")
         if length in (None, "0") and self.request.header(b"transfer-encoding") is None:
-            return NOTHING
+            return b""
         if limit is not None and length is not None and (not length.isdecimal() or int(length) > limit):
             raise TooLarge
         short = await self.request.body(self._parts.config.bind_body_bytes)
-        return Body(self.request.receive, limit) if short is None else httpx.ByteStream(short)
+        return Body(self.request.receive, limit) if short is None else short
 
-    async def _pass_on(self, credential: tuple[bytes, bytes] | None) -> Answer:
+    async def _pass_on(self, credential: tuple[bytes, bytes] | None, *, once: bool = True) -> Answer:
         """Send the request on, with `credential` in the place of the one that it came with; None: as it came."""
         headers = self._headers
         if credential is not None:
@@ -126,7 +124,9 @@ class Visit:
         method = self.request.method
         body = await self._body()
         expects = isinstance(body, Body) and (self.request.header(b"expect") or "").lower() == "100-continue"
-        return await self._parts.forwarder.send(self._upstream, method, self._target, headers, body, expects=expects)
+        return await self._parts.forwarder.send(
+            self._upstream, method, self._target, headers, body, once=once, expects=expects
+        )
 
     async def _probe(self) -> "Asked | Answer":
         """Ask the upstream what it asks of this request, unpaid; its answer where that is no 402 of x402."""
@@ -135,8 +135,10 @@ class Visit:
         if isinstance(body, Body):
             # Too long to be sent twice.
             headers = [*without(headers, (b"content-length", b"transfer-encoding")), (b"content-length", b"0")]
-            body = NOTHING
-        answer = await self._parts.forwarder.send(self._upstream, self.request.method, self._target, headers, body)
+            body = b""
+        answer = await self._parts.forwarder.send(
+            self._upstream, self.request.method, self._target, headers, body, once=False
+        )
         return await self._read(answer) if answer.status == 402 else answer
 
     async def _read(self, answer: Answer) -> "Asked | Answer":

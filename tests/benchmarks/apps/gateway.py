@@ -8,7 +8,7 @@ import structlog
 
 from bridge.gateway.app import Gateway
 from bridge.gateway.config import GatewayConfig
-from bridge.gateway.forward import NOTHING, Body, Forwarder, relay
+from bridge.gateway.forward import Body, Forwarder, relay
 from bridge.gateway.headers import TrustedProxies, request_headers
 from bridge.gateway.upstreams import Upstreams
 
@@ -43,7 +43,7 @@ def proxy() -> Any:
         headers = request_headers(scope, trusted.peer(scope), host=authority, public_host=authority, proto=b"http")
         target = upstream.target(scope["path"], scope.get("query_string", b""))
         has_body = any(name == b"content-length" and value != b"0" for name, value in scope["headers"])
-        body = Body(receive) if has_body else NOTHING
-        await relay(await forwarder.send(upstream, scope["method"], target, headers, body), send, receive)
+        body = Body(receive) if has_body else b""
+        await relay(await forwarder.send(upstream, scope["method"], target, headers, body, once=False), send, receive)
 
     return app

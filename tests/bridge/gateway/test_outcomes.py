@@ -332,3 +332,35 @@ async def test_an_undecided_receipt_in_a_success_is_not_a_settlement() -> None:
         assert (answer.status_code, answer.text) == (200, "served")
         assert RECEIPT[MPP] not in answer.headers
         assert await state_of(at) == "released"
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("other", [True, False])
+async def test_a_payment_is_sent_once_whatever_breaks(client: Protocol, other: bool) -> None:
+    """A kept connection that breaks has no request with a payment sent again; one without may be."""
+    version = OTHER[client] if other else {MPP: 2, V1: 1, V2: 2}[client]
+    async with lab(Server([version])) as at:
+        header, value = await at.credential(client)
+        at.server.on_paid = _breaking
+        before = len(at.server.seen)
+        answer = await at.client.get("/report", headers={header: value})
+        assert answer.status_code == 503
+        assert sum(seen.paid for seen in at.server.seen[before:]) == 1
+
+
+async def test_what_pays_nothing_is_sent_again_where_a_kept_connection_broke() -> None:
+    """A GET that meets a connection which the upstream is closing."""
+    times = 0
+
+    async def once(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        nonlocal times
+        times += 1
+        if times == 2:
+            send.__self__.transport.abort()
+        else:
+            await server.reply(send, 200, b"ok")
+
+    async with lab() as at:
+        at.server.free["/free"] = once
+        assert [(await at.client.get("/free")).status_code for _ in range(2)] == [200, 200]
+        assert times == 3

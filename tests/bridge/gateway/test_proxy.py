@@ -222,6 +222,32 @@ async def test_streams_flow_both_ways() -> None:
         assert (b"".join(heard), b"".join(got)) == (b"firstsecond", b"onetwo")
 
 
+async def test_an_answer_may_begin_before_its_request_has_ended() -> None:
+    """Each part is answered before the next is sent."""
+
+    async def echo(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        more = True
+        while more:
+            message = await receive()
+            more = message.get("more_body", False)
+            if message.get("body"):
+                await send({"type": "http.response.body", "body": message["body"].upper(), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with lab() as at:
+        at.server.free["/free"] = echo
+        host, port = at.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /free HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for part in (b"first", b"other"):
+            writer.write(b"5\r\n" + part + b"\r\n")
+            await asyncio.wait_for(reader.readuntil(part.upper() + b"\r\n"), 10)
+        writer.write(b"0\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 10)
+        writer.close()
+
+
 @pytest.mark.parametrize("client", PROTOCOLS)
 async def test_paid_events_arrive_one_by_one(client: Protocol) -> None:
     """Server-sent events of a paid route: each is with the client before the next is made."""
