@@ -1,16 +1,17 @@
 """The stand-alone command's groups: what `litestar` mounts too, on a store and a chain that options name."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 
 import click
 
-from bridge.analytics import DEFAULT_URL, open_events
+from bridge.analytics import DEFAULT_URL, EventStore, Recorder, open_events
 from bridge.analytics.commands import report_group
 from bridge.clock import system_clock
+from bridge.events import Events
 from bridge.levers.commands import levers_group
 from bridge.levers.sources import LeverSource, source_from_spec
-from bridge.payments import open_store, payments_group
+from bridge.payments import open_store, payments_group, told_to
 from bridge.reconciler import Finder
 from bridge.settlers.chain_reader import ChainReader
 from bridge.stores import store_from_url
@@ -68,7 +69,14 @@ def payments() -> click.Group:
         finally:
             await reader.close()
 
-    group = payments_group(store, finder)
+    def told() -> AbstractContextManager[Events]:
+        kept = chosen["events"]
+        try:
+            return told_to(Recorder(EventStore(url=kept)) if kept else None)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    group = payments_group(store, finder, told)
     group.params = [
         click.Option(
             ["--store"],
@@ -77,8 +85,14 @@ def payments() -> click.Group:
             help="The journal: sqlite:PATH, postgresql://... or redis://...",
         ),
         click.Option(["--rpc-url"], envvar="X402_MPP_RPC_URL", metavar="URL", help="The chain to ask, for reconcile."),
+        click.Option(
+            ["--events"],
+            envvar="X402_MPP_EVENTS",
+            metavar="PATH",
+            help="The event store that reconcile tells what it finds, so that reports have it.",
+        ),
     ]
-    group.callback = lambda store, rpc_url: chosen.update(store=store, rpc_url=rpc_url)
+    group.callback = lambda store, rpc_url, events: chosen.update(store=store, rpc_url=rpc_url, events=events)
     return group
 
 

@@ -192,7 +192,7 @@ class PaymentConfig:
         if "event_store" not in settings and ("events" in env or "payer_key" in env):
             url, key = env.get("events", DEFAULT_URL), env.get("payer_key")
             try:
-                settings["event_store"] = EventStore(url=url, payer_key=key)
+                settings["event_store"] = None if url == "none" else EventStore(url=url, payer_key=key)
             except ValueError as error:
                 raise ConfigError(str(error)) from None
         if "settler" not in settings:

@@ -4,8 +4,8 @@ They read the same store as the servers, beside them while they run, and never s
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 import msgspec
 import structlog
 
+from bridge.analytics import Recorder
 from bridge.clock import system_clock
 from bridge.events import Events
 from bridge.logs import configure_logs
@@ -22,10 +23,11 @@ from bridge.stores.base import Record, Store
 from translators.errors import PaymentError
 from translators.lifecycle import State
 
-__all__ = ["open_store", "payments_group"]
+__all__ = ["open_store", "payments_group", "told_to"]
 
 OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
 OpenFinder = Callable[[], AbstractAsyncContextManager[Finder]]
+OpenTeller = Callable[[], AbstractContextManager[Events]]
 
 
 @asynccontextmanager
@@ -38,8 +40,24 @@ async def open_store(store: Store) -> AsyncIterator[Store]:
         await store.close()
 
 
-def payments_group(stores: OpenStore, finders: OpenFinder) -> click.Group:
-    """The commands, on whatever store the first function opens and whoever the second finds to ask."""
+@contextmanager
+def told_to(recorder: Recorder | None) -> Iterator[Events]:
+    """Events that go to the log and to `recorder`, which is open meanwhile."""
+    if recorder is None:
+        yield Events()
+        return
+    recorder.start()
+    try:
+        yield Events([recorder])
+    finally:
+        recorder.close()
+
+
+def payments_group(stores: OpenStore, finders: OpenFinder, events: OpenTeller) -> click.Group:
+    """The commands, on whatever store the first function opens and whoever the second finds to ask.
+
+    What `reconcile` finds out is told to what the third opens: a settlement that is found by hand is revenue, too.
+    """
     group = click.Group("payments", help="Show the payment journal, and look into payments that were left behind.")
 
     @group.command("list")
@@ -84,7 +102,8 @@ def payments_group(stores: OpenStore, finders: OpenFinder) -> click.Group:
 
         async def run() -> list[Resolution]:
             async with stores() as store, finders() as finder:
-                return await Reconciler(store=store, settler=finder, events=Events(), clock=system_clock).once()
+                with events() as told:
+                    return await Reconciler(store=store, settler=finder, events=told, clock=system_clock).once()
 
         resolutions = _run(run)
         _say(*(f"{resolution.verdict.value:<12}{resolution.record.id}" for resolution in resolutions))

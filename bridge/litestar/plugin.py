@@ -33,7 +33,7 @@ from bridge.health import live, ready
 from bridge.levers.commands import levers_group
 from bridge.levers.sources import LeverSource
 from bridge.litestar.openapi import describe_handler, serve_document
-from bridge.payments import open_store, payments_group
+from bridge.payments import open_store, payments_group, told_to
 from bridge.pricing import Paid
 from bridge.request import PaidRequest
 from bridge.routes import PaidRoute, SettlePolicy
@@ -120,7 +120,7 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
             if self.gate.board is not None:
                 self.gate.board.check(changed)
 
-        payments = payments_group(lambda: open_store(self.gate.store), settler)
+        payments = payments_group(lambda: open_store(self.gate.store), settler, lambda: told_to(self.config.recorder))
         payments.add_command(
             levers_group(levers, check, lambda: {route.name: route.levers for route in self.config.routes})
         )

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from litestar import Litestar, get
 
+from bridge.analytics import open_events
 from bridge.cli import main
 from bridge.litestar import PaymentConfig, PaymentPlugin
-from bridge.payments import open_store, payments_group
+from bridge.payments import open_store, payments_group, told_to
 from bridge.settlers.base import Fate, Found
 from bridge.stores import store_from_url
 from bridge.testing import FakeSettler
@@ -110,7 +111,7 @@ def test_reconcile(url: str) -> None:
     async def settler() -> Any:
         yield Paid()
 
-    group = payments_group(lambda: open_store(store_from_url(url)), settler)
+    group = payments_group(lambda: open_store(store_from_url(url)), settler, lambda: told_to(None))
     result = CliRunner().invoke(group, ["reconcile"])
     # What other tests made of structlog decides whether its lines stand before these.
     assert result.stdout.endswith(f"settled     {fresh(2).id}\n1 looked into\n")
@@ -118,17 +119,21 @@ def test_reconcile(url: str) -> None:
     assert "0xabab..abab" in CliRunner().invoke(group, ["list", "--state", "settled"]).output
 
 
-def test_under_litestar(url: str) -> None:
-    """`litestar payments` reads the application's own store."""
+def test_under_litestar(url: str, tmp_path: Path) -> None:
+    """`litestar payments` reads the application's own store, and what it finds out is in the application's reports."""
 
     @get("/report", price="0.01")
     async def report() -> str:
         return "the report"
 
-    config = PaymentConfig(recipient=RECIPIENT, settler=Paid(), network="base-sepolia", store=url)
+    kept = f"sqlite:{tmp_path}/events.sqlite3"
+    config = PaymentConfig(recipient=RECIPIENT, settler=Paid(), network="base-sepolia", store=url, event_store=kept)
     plugin = PaymentPlugin(config)
     Litestar([report], plugins=[plugin], logging_config=None)
     cli = click.Group()
     plugin.on_cli_init(cli)
     assert len(CliRunner().invoke(cli, ["payments", "list"]).output.splitlines()) == 5
     assert "1 looked into" in CliRunner().invoke(cli, ["payments", "reconcile"]).output
+    with open_events(kept) as events:
+        found = events.report(since=0, until=4e9).total
+    assert (found.settled, found.delivered) == (1, 0)

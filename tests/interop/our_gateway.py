@@ -34,7 +34,7 @@ class OurGateway:
             "our-gateway",
             (*command, "--port", str(port), *extra),
             logs=logs,
-            env={"X402_MPP_SECRET_KEYS": SECRET, **(env or {})},
+            env={"X402_MPP_SECRET_KEYS": SECRET, "X402_MPP_EVENTS": "none", **(env or {})},
         )
         try:
             self.url: str = self.process.ready()["url"]

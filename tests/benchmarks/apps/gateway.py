@@ -24,6 +24,7 @@ def gateway() -> Gateway:
             upstreams={"/": UPSTREAM},
             public_url=os.environ["BENCH_URL"],
             store="memory",
+            events=None,
             secret_keys=(os.environ["BENCH_SECRET"],),
         )
     )

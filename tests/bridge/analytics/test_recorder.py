@@ -248,6 +248,7 @@ def test_from_the_environment() -> None:
     env |= {"X402_MPP_EVENTS": "sqlite:kept.sqlite3", "X402_MPP_PAYER_KEY": "k" * 16}
     config = PaymentConfig.from_env(env)
     assert config.event_store == EventStore(url="sqlite:kept.sqlite3", payer_key="k" * 16)
+    assert PaymentConfig.from_env(env | {"X402_MPP_EVENTS": "none"}).event_store is None
     with pytest.raises(ConfigError, match="payer_key"):
         PaymentConfig.from_env(env | {"X402_MPP_PAYER_KEY": "k"})
 

@@ -31,7 +31,7 @@ async def behind(version: int = 2, **settings: Any) -> AsyncIterator[tuple[Serve
     server = Server([version])
     async with running(server) as url:
         server.url = url
-        config = GatewayConfig(**({"upstreams": {"/": url + "/"}, "secret_keys": (KEY,)} | settings))
+        config = GatewayConfig(**({"upstreams": {"/": url + "/"}, "secret_keys": (KEY,), "events": None} | settings))
         yield server, Gateway(config, store=MemoryStore())
 
 

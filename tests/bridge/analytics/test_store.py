@@ -1,0 +1,126 @@
+"""The event store as a store, on both databases: created once, purged, and read beside those who write."""
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bridge.analytics import EventsUnavailable, open_events
+from bridge.analytics.database import open_database
+from bridge.analytics.schema import MIGRATIONS
+from bridge.analytics.writer import Writer
+from tests.bridge.analytics.conftest import Fill, write
+from tests.bridge.analytics.samples import DAY, START, challenged, paid
+from tests.bridge.stores.servers import schema_of
+
+
+def test_many_create_it_at_once(url: str) -> None:
+    """Workers that start together create it once."""
+    errors: list[Exception] = []
+
+    def start() -> None:
+        try:
+            open_database(url, write=True).close()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with open_events(url) as events:
+        assert events.recorded() is None
+
+
+def test_reading_creates_nothing(url: str) -> None:
+    """A reader finds no store, says so, and leaves none behind."""
+    for _ in range(2):
+        with pytest.raises(EventsUnavailable):
+            open_events(url)
+
+
+def test_a_later_release_wrote_it(fill: Fill) -> None:
+    """It is refused, to be read and to be written."""
+    url = fill([])
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:"))) as raw:
+            raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    else:
+        with psycopg.connect(url.partition("?")[0], autocommit=True) as connection:
+            connection.execute(f"UPDATE {schema_of(url)}.schema_version SET version = {len(MIGRATIONS) + 1}")
+    for write_ in (False, True):
+        with pytest.raises(RuntimeError, match="later release"):
+            open_database(url, write=write_)
+
+
+def test_what_fails_leaves_nothing(fill: Fill) -> None:
+    """A batch is written whole or not at all, and what was rolled back has no number."""
+    url = fill(paid(START, "p", "0x01", "mpp"))
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600)
+
+    def break_off() -> None:
+        with database.writing():
+            database.execute_many("INSERT INTO meta (name, value) VALUES (?, ?)", [("half", "done")])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    assert list(database.execute("SELECT value FROM meta WHERE name = ?", ("half",))) == []
+    writer.write([])
+    database.close()
+
+
+def test_retention(fill: Fill) -> None:
+    """Single events and hours go first, then days; what is younger stays, and reports go on by the day."""
+    old, middle, young = START, START + 100 * DAY, START + 800 * DAY
+    events = [e for at in (old, middle, young) for n in range(3) for e in paid(at + n, f"p{at}{n}", f"0x{at}", "mpp")]
+    url = fill(events)
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600)
+    while writer.purge(now=young + 10, event_days=90, rollup_days=730):
+        pass
+    for table, left in (("events", 9), ("payments", 3), ("payers", 2), ("journeys", 2)):
+        assert list(database.execute(f"SELECT count(*) FROM {table}")) == [(left,)]
+    database.close()
+    with open_events(url) as opened:
+        found = opened.report(since=START, until=young + DAY)
+        assert found.total.settled == 6
+        # A span that begins where hours are not kept any more has its first day whole.
+        assert opened.report(since=middle + 7200, until=young + DAY).total.settled == 6
+        assert opened.report(since=old, until=middle).total.settled == 0
+        assert opened.report(since=old, until=young + DAY, exact=True).total.settled == 3
+
+
+def test_read_beside_a_writer(fill: Fill) -> None:
+    """A report sees one moment, while a batch is being written, and waits for nobody."""
+    url = fill(paid(START, "p", "0x01", "mpp"))
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600)
+    with database.writing():
+        database.execute_many("UPDATE money SET payments = ?", [(77,)])
+        with open_events(url) as events:
+            assert events.report(since=START, until=START + DAY).total.settled == 1
+    writer.write([])
+    database.close()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """A file alone is enough to read: an owner copies it and asks elsewhere."""
+    path = tmp_path / "events.sqlite3"
+    write(str(path), [challenged(START)])
+    path.chmod(0o400)
+    with open_events(str(path)) as events:
+        assert events.report(since=START, until=START + DAY).total.challenged == 1
+
+
+def test_no_password_in_an_error() -> None:
+    """A server that is away is said without its URL."""
+    with pytest.raises(EventsUnavailable) as raised:
+        open_events("postgresql://user:hunter2@127.0.0.1:1/none?timeout=0.2")
+    assert "hunter2" not in f"{raised.value!r} {raised.value}"
