@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ANVIL := $(CURDIR)/tests/interop/peers/node/node_modules/@foundry-rs/anvil-linux-amd64/bin
 
-.PHONY: demo test check peers fuzz faults gateway-load bench clean
+.PHONY: demo test check peers fuzz faults gateway-load bench profile clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/x402-mpp demo
@@ -40,6 +40,10 @@ bench: peers
 	command -v wrk >/dev/null || apt-get install --yes --quiet wrk
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	$(BIN)/python -m tests.benchmarks
+
+profile: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	$(BIN)/py-spy record --function --rate 250 --output docs/performance-profile.svg -- $(BIN)/python -m tests.benchmarks.profiled
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
