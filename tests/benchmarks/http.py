@@ -13,7 +13,7 @@ from tests.benchmarks.servers import LOAD_CORE, Server, keep_sample
 from translators.payment import Protocol
 
 UNPAID = ("ours", "floor", "pympp-coincurve", "x402", "mppx")
-PAID = ("ours", "ours-sqlite", "pympp-coincurve", "pympp", "x402", "mppx")
+PAID = ("ours", "ours-events", "ours-sqlite", "pympp-coincurve", "pympp", "x402", "mppx")
 FIRST_GUESS = 300
 """Payments a second that the first round brings along."""
 

@@ -41,8 +41,9 @@ async def report() -> dict[str, dict[str, str | int]]:
 
 
 def build(store: str = "memory", **settings: Any) -> tuple[Litestar, PaymentPlugin]:
-    """An application of ours that settles nowhere."""
+    """An application of ours that settles nowhere, and records no events, as no peer does."""
     config = PaymentConfig(
+        event_store=settings.pop("event_store", None),
         recipient="0x" + "11" * 20,
         network="base-sepolia",
         settler="null",

@@ -37,6 +37,7 @@ OURS, PEERS = Path(sys.executable), places.python("python")
 
 SPECS: dict[str, Spec] = {
     "ours": Spec("x402-mpp-bridge, claims in memory", OURS, "tests.benchmarks.apps.ours:app"),
+    "ours-events": Spec("x402-mpp-bridge, claims in memory, events recorded", OURS, "tests.benchmarks.apps.ours:app"),
     "ours-one": Spec("x402-mpp-bridge, one worker", OURS, "tests.benchmarks.apps.ours:app"),
     "ours-two": Spec("x402-mpp-bridge, two workers", OURS, "tests.benchmarks.apps.ours:app", workers=2),
     "ours-sqlite": Spec("x402-mpp-bridge, claims in SQLite", OURS, "tests.benchmarks.apps.ours:app"),
@@ -66,6 +67,8 @@ class Server:
         }
         if name == "ours-sqlite":
             settings["BENCH_STORE"] = f"sqlite:{folder / 'claims.sqlite3'}"
+        if name == "ours-events":
+            settings["BENCH_EVENTS"] = f"sqlite:{folder / 'events.sqlite3'}"
         command = ["node", str(places.NODE / spec.app)]
         if spec.python is not None:
             command = [str(spec.python), "-m", "uvicorn", spec.app, "--port", str(port), *UVICORN]

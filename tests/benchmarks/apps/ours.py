@@ -31,6 +31,7 @@ config = PaymentConfig(
     network="base-sepolia",
     settler="null",
     store=os.environ.get("BENCH_STORE", "memory"),
+    # No peer records events either; what ours cost is measured beside it.
     event_store=os.environ.get("BENCH_EVENTS"),
     secret_keys=[os.environ["BENCH_SECRET"]],
     public_url=os.environ["BENCH_URL"],
