@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from bridge.payers import account, credential, read_402
 from tests.interop.our_gateway import OurGateway
+from translators.payment import Protocol
 
 from .processes import Upstream
 
@@ -327,3 +330,26 @@ def test_it_finishes_what_is_under_way(upstream: Upstream, start_gateway: Callab
     gateway.finish(10)
     with pytest.raises(httpx.ConnectError):
         httpx.get(gateway.url)
+
+
+def test_it_finishes_what_is_paid(upstream: Upstream, start_gateway: Callable[..., OurGateway]) -> None:
+    """Told to stop while a server works on payments, it hands every answer over, and the journal says so."""
+    gateway = start_gateway(upstream.url)
+    path = "/paid/slow?seconds=1.5"
+
+    def pay(number: int) -> httpx.Response:
+        name, value = credential(asked, account(f"leaving {number}"))
+        return httpx.get(gateway.url + path, headers={name: value}, timeout=30)
+
+    asked = read_402(httpx.get(gateway.url + path), Protocol.X402_V1)
+    with ThreadPoolExecutor(10) as pool:
+        paid = [pool.submit(pay, number) for number in range(10)]
+        deadline = time.monotonic() + 20
+        while len([e for e in gateway.events() if e["event"] == "payment.verified"]) < 10:
+            assert time.monotonic() < deadline, gateway.tail()
+            time.sleep(0.05)
+        gateway.terminate()
+        answers = [future.result() for future in paid]
+    assert [answer.status_code for answer in answers] == [200] * 10
+    gateway.finish(10)
+    assert len([event for event in gateway.events() if event["event"] == "payment.delivered"]) == 10
