@@ -132,6 +132,8 @@ def run(options: PayOptions) -> int:
             return teller.fail(ExitCode.NOT_PAID, str(error))
         except httpx.HTTPError as error:
             return teller.broken(error)
+        except KeyboardInterrupt:
+            return teller.interrupted()
         finally:
             wallet.ledger.close()
 
@@ -341,6 +343,13 @@ class _Teller:
             return self.fail(ExitCode.NO_CONNECTION, f"the server was not reached, nothing was paid ({why})")
         told = "the connection broke after the payment was sent; the same command sends the same payment again"
         return self.fail(ExitCode.UNKNOWN, f"{told} ({why})")
+
+    def interrupted(self) -> int:
+        """Say what it means for the money that somebody has had enough."""
+        if not self._sent:
+            return self.fail(ExitCode.NOT_PAID, "interrupted before anything was paid")
+        why = "interrupted after the payment was sent; the same command sends the same payment again"
+        return self.fail(ExitCode.UNKNOWN, why)
 
     def _print(
         self,

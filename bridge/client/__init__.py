@@ -7,6 +7,7 @@ from bridge.client.auth import PaymentAuth
 from bridge.client.errors import (
     BodyTooLong,
     Declined,
+    LedgerFailed,
     LimitExceeded,
     NothingPayable,
     OutcomeUnknown,
@@ -26,6 +27,7 @@ __all__ = [
     "Declined",
     "KeySigner",
     "Ledger",
+    "LedgerFailed",
     "LimitExceeded",
     "NothingPayable",
     "Outcome",

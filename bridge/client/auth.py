@@ -3,12 +3,12 @@
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, assert_never
 
 import httpx
 
-from bridge.client.errors import BodyTooLong
+from bridge.client.errors import BodyTooLong, LedgerFailed
 from bridge.client.flow import Call, Flow, Keep, Send, Wait
 from bridge.client.ledger import State
 from bridge.client.outcome import OutcomeState, outcome_of
@@ -107,7 +107,8 @@ class PaymentAuth(httpx.Auth):
 
         def broken() -> None:
             # One row of a local file: quick enough to be written where nobody can wait.
-            self.wallet.ledger.mark(outcome.payment_id, State.OPEN, doubtful=True)
+            with suppress(LedgerFailed):
+                self.wallet.ledger.mark(outcome.payment_id, State.OPEN, doubtful=True)
 
         if isinstance(response.stream, httpx.AsyncByteStream) and not isinstance(response.stream, httpx.SyncByteStream):
             response.stream = _AsyncWatched(response.stream, broken)

@@ -6,12 +6,22 @@
      |   +- LimitExceeded  a limit a request or a day
      +- SignerFailed       no signature came, or one that is not the payer's
      +- BodyTooLong        the request's body cannot be sent again, and is too long to be kept
+     +- LedgerFailed       what was signed cannot be remembered, so nothing is
      +- OutcomeUnknown     an earlier payment for this request may have been made, and a person has to decide
 
 All but the last say that nothing was charged, and nothing was sent that could be.
 """
 
-__all__ = ["BodyTooLong", "Declined", "LimitExceeded", "NothingPayable", "OutcomeUnknown", "PayError", "SignerFailed"]
+__all__ = [
+    "BodyTooLong",
+    "Declined",
+    "LedgerFailed",
+    "LimitExceeded",
+    "NothingPayable",
+    "OutcomeUnknown",
+    "PayError",
+    "SignerFailed",
+]
 
 
 class PayError(Exception):
@@ -36,6 +46,10 @@ class SignerFailed(PayError):
 
 class BodyTooLong(PayError):
     """The request's body cannot be sent again, and is longer than what is kept for that."""
+
+
+class LedgerFailed(PayError):
+    """The ledger's file cannot be read or written."""
 
 
 class OutcomeUnknown(PayError):

@@ -6,6 +6,7 @@ an authorization could still move money and its outcome is open, no other is sig
 
 import secrets
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any, Final
 import httpx
 from msgspec.structs import replace
 
-from bridge.client.errors import Declined, OutcomeUnknown, PayError, SignerFailed
+from bridge.client.errors import Declined, LedgerFailed, OutcomeUnknown, PayError, SignerFailed
 from bridge.client.headers import CredentialHeaders, carries_credential
 from bridge.client.ledger import Open, State
 from bridge.client.outcome import EXTENSION, Outcome, OutcomeState, receipt_or_problem
@@ -27,10 +28,13 @@ from translators.eip3009 import is_signed_by_payer
 from translators.errors import PaymentError
 from translators.payment import Payment, Protocol
 
-__all__ = ["Call", "Flow", "Keep", "Send", "Step", "Wait"]
+__all__ = ["PRESENTED", "Call", "Flow", "Keep", "Send", "Step", "Wait"]
 
 _AGAIN: Final = frozenset({409, 425, 429, 502, 503, 504})
 """Answers to a paid request that say: not now, the same again later."""
+
+PRESENTED: Final = "x402_mpp.presented"
+"""Stands among the extensions of a request once a credential went out for it."""
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -79,6 +83,7 @@ class Flow:
 
     def run(self, request: httpx.Request) -> Steps:
         """The steps; the last response that was given is the answer. Raises a `PayError`."""
+        self._request = request
         body = yield Keep(request)
         if carries_credential(request):
             yield Send(request)
@@ -224,6 +229,7 @@ class Flow:
             name, value = envelope(asked, payment, entry.identifier)
             # Before it leaves: who dies now must not think tomorrow that nothing was sent.
             yield Call(lambda: wallet.ledger.mark(entry.payment_id, State.OPEN, doubtful=True))
+            self._request.extensions[PRESENTED] = True
             response = yield Send(_with_credential(request, name, value))
             self._presented += 1
             status = response.status_code
@@ -235,8 +241,7 @@ class Flow:
                 doubtful = doubtful or status >= 400
             if status < 400 or (receipt is not None and receipt.success):
                 transaction = receipt.transaction if receipt is not None else None
-                paid = partial(wallet.ledger.mark, entry.payment_id, State.PAID, transaction=transaction)
-                yield Call(paid)
+                yield from self._note(entry, State.PAID, transaction=transaction)
                 problem = problem or _oddity(receipt, asked, payment)
                 self._conclude(response, entry, asked, OutcomeState.PAID, receipt, problem, delivered=status < 400)
                 return response, False
@@ -266,7 +271,12 @@ class Flow:
 
     def _leave_open(self, entry: Open, doubtful: bool) -> Steps:
         """Write down that the answers have told, or that one of them is still missing."""
-        yield Call(lambda: self._wallet.ledger.mark(entry.payment_id, State.OPEN, doubtful=doubtful))
+        yield from self._note(entry, State.OPEN, doubtful=doubtful)
+
+    def _note(self, entry: Open, state: State, **more: Any) -> Steps:
+        """Write down what an answer said. A ledger that fails now does not cost the answer: it stays in doubt there."""
+        with suppress(LedgerFailed):
+            yield Call(partial(self._wallet.ledger.mark, entry.payment_id, state, **more))
 
     def _other_envelope(self, reading: Reading, payment: Payment, tried: set[Protocol]) -> tuple[Asked, Payment] | None:
         for asked in reading.asks:
@@ -291,12 +301,12 @@ class Flow:
             # The money is where it is; the next request asks again.
             return False
         if is_used:
-            yield Call(lambda: wallet.ledger.mark(entry.payment_id, State.PAID))
+            yield from self._note(entry, State.PAID)
             outcome: Outcome = response.extensions[EXTENSION]
             problem = "the payment is on the chain, and the server does not take it"
             response.extensions[EXTENSION] = replace(outcome, state=OutcomeState.PAID, problem=problem)
         elif is_over:
-            yield Call(lambda: wallet.ledger.mark(entry.payment_id, State.VOID))
+            yield from self._note(entry, State.VOID)
         return is_over and not is_used
 
     def _conclude(

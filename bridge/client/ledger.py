@@ -9,20 +9,23 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bridge.client.errors import Declined
+from bridge.client.errors import Declined, LedgerFailed
 from translators.asks import Asked
 from translators.payment import Authorization
 
 __all__ = ["DAY_SECONDS", "Ledger", "Open", "Spent", "State"]
 
 DAY_SECONDS: Final = 24 * 60 * 60
+
+_KEPT_SECONDS: Final = 90 * DAY_SECONDS
+"""How long a row is kept whose outcome is known."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS payments (
@@ -100,16 +103,20 @@ class Ledger:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """The database, in a transaction that no other process writes in."""
         with self._lock:
-            if self._connection is None:
-                self._connection = self._opened()
-            connection = self._connection
-            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+                if self._connection is None:
+                    self._connection = self._opened()
+                connection = self._connection
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+            except (sqlite3.Error, OSError) as error:
+                raise LedgerFailed(f"the ledger {self._path or 'in memory'} cannot be used: {error}") from None
 
     def _opened(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -143,6 +150,9 @@ class Ledger:
             ).fetchall()
             check([Spent(chain_id, token, int(amount), decimals) for chain_id, token, amount, decimals in rows])
             connection.execute("DELETE FROM payments WHERE payment_id = ? AND state = 'void'", (entry.payment_id,))
+            connection.execute(
+                "DELETE FROM payments WHERE signed_at < ? AND NOT (state = 'open' AND doubtful)", (now - _KEPT_SECONDS,)
+            )
             if connection.execute("SELECT 1 FROM payments WHERE payment_id = ?", (entry.payment_id,)).fetchone():
                 raise Declined("the server's challenge is one that was paid with before")
             connection.execute(

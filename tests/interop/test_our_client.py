@@ -50,18 +50,23 @@ def _told(outcome: Outcome | None, payer: Payer, server: Server, price: int, anv
 def test_the_library_pays(name: str, protocol: str, peer_server: Callable[[str], Server], anvil: Anvil) -> None:
     """GET and POST, exactly the price, and a receipt with the transaction that did it."""
     server, payer, sender = peer_server(name), anvil.payer(), anvil.payer()
-    with httpx.Client(base_url=server.url, auth=PaymentAuth(_wallet(payer, [protocol])), timeout=60) as client:
-        answer = client.get("/weather")
-    assert answer.status_code == 200, answer.text
-    _told(outcome_of(answer), payer, server, ROUTES["weather"].price, anvil)
+
+    def get() -> httpx.Response:
+        with httpx.Client(base_url=server.url, auth=PaymentAuth(_wallet(payer, [protocol])), timeout=60) as client:
+            return client.get("/weather")
 
     async def post() -> httpx.Response:
         auth = PaymentAuth(_wallet(sender, [protocol]))
         async with httpx.AsyncClient(base_url=server.url, auth=auth, timeout=60) as client:
             return await client.post("/echo", json=ORDER)
 
-    posted = asyncio.run(post())
+    async def both() -> tuple[httpx.Response, httpx.Response]:
+        return await asyncio.gather(asyncio.to_thread(get), post())
+
+    answer, posted = asyncio.run(both())
+    assert answer.status_code == 200, answer.text
     assert posted.json() == ORDER
+    _told(outcome_of(answer), payer, server, ROUTES["weather"].price, anvil)
     _told(outcome_of(posted), sender, server, ROUTES["echo"].price, anvil)
 
 

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from bridge.client import Ledger, OutcomeState, OutcomeUnknown, PaymentAuth, asend, outcome_of, send
+from bridge.client import Ledger, LedgerFailed, OutcomeState, OutcomeUnknown, PaymentAuth, asend, outcome_of, send
 from bridge.client import flow as flow_module
 from tests.bridge.client.shop import URL, Script, a_402, aclient, client, credential_of, nonces, wallet
 from tests.bridge.harness import MPP, V1, V2, House
@@ -135,6 +135,47 @@ def test_send_does_that_by_itself(slept: list[float]) -> None:
         with client(broken, wallet(now=Clock())) as other, pytest.raises(httpx.ReadError):
             send(other, other.build_request("GET", URL), attempts=3)
     assert (len(set(nonces(purse))), len(server.credentials), len(broken.credentials)) == (1, 3, 3)
+
+
+def test_a_post_that_nobody_paid_for_is_not_repeated_once_it_may_have_arrived(slept: list[float]) -> None:
+    """A server that charges nothing for it may have done it; where it never left, or was paid for, it is sent again."""
+    ask = anyio.run(_asks)
+    for error, count in ((httpx.ReadError("reset"), 1), (httpx.ConnectError("no route"), 3)):
+
+        def raising(request: httpx.Request, n: int, error: httpx.TransportError = error) -> httpx.Response:
+            raise error
+
+        free = Script(raising)
+        with client(free, wallet(now=Clock())) as shopper, pytest.raises(httpx.TransportError):
+            send(shopper, shopper.build_request("POST", URL, json={}))
+        assert len(free.requests) == count
+    server = paid_by(ask, lost, status(200))
+    with client(server, wallet(now=Clock())) as shopper:
+        assert send(shopper, shopper.build_request("POST", URL, json={})).status_code == 200
+    assert len(set(server.credentials)) == 1
+
+
+async def test_without_a_ledger_nothing_is_signed_and_no_answer_is_lost(tmp_path: Path) -> None:
+    """A file that cannot be written stops a payment; one that breaks afterwards does not cost the answer."""
+    ask = await _asks(V2)
+    server = paid_by(ask, status(200))
+    purse = wallet(now=Clock(), ledger=Ledger(tmp_path))
+    async with aclient(server, purse) as shopper:
+        with pytest.raises(LedgerFailed, match="cannot be used"):
+            await shopper.get(URL)
+    assert (nonces(purse), server.credentials) == ([], [])
+
+    breaking = Ledger(tmp_path / "ledger")
+
+    def answer() -> httpx.Response:
+        breaking.mark = broken  # type: ignore[method-assign]
+        return httpx.Response(200, text="the report")
+
+    def broken(*_: object, **__: object) -> None:
+        raise LedgerFailed("the disk is full")
+
+    async with aclient(paid_by(ask, answer), wallet(now=Clock(), ledger=breaking)) as shopper:
+        assert (await shopper.get(URL)).text == "the report"
 
 
 async def test_asend_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,22 @@ def test_exit_codes(shop: Shop, answers: list[Any], code: int, said: str) -> Non
     assert json.loads(ran.stdout)["exit_code"] == code
 
 
+@pytest.mark.parametrize(
+    ("when", "code", "said"), [(1, 3, "before anything was paid"), (2, 5, "sends the same payment")]
+)
+def test_an_interrupt_says_what_it_means_for_the_money(shop: Shop, when: int, code: int, said: str) -> None:
+    """Before the payment was sent, and after it."""
+
+    def answer(request: httpx.Request, n: int) -> httpx.Response:
+        if n == when:
+            raise KeyboardInterrupt
+        return shop._by_house(request, n)
+
+    shop.answer = answer
+    ran = shop.run("--yes")
+    assert (ran.exit_code, said in ran.stderr) == (code, True)
+
+
 def test_charged_and_not_delivered_has_a_code_of_its_own(shop: Shop) -> None:
     """A receipt on an error."""
     shop.house = House({"GET /report": "0.01"}, clock=shop.house.clock, protocols=[V2])
