@@ -268,7 +268,8 @@ class _Teller:
         """Ask whoever sits at the terminal."""
         if not sys.stdin.isatty():
             raise Declined("nobody is here to confirm the payment: give --yes")
-        question = _plain(f"Pay {_price(asked)} for {url.copy_with(query=None)}?")
+        self.say(f"{'Asked':<10}{_price(asked)}")
+        question = _plain(f"Pay for {url.copy_with(query=None)}?")
         return click.confirm(question, err=True)
 
     def tell(self, progress: Progress) -> None:
@@ -276,10 +277,11 @@ class _Teller:
         match progress.step:
             case "paying":
                 self._sent = True
-                self.say(f"Paying {_price(progress.asked)}")
+                self.say(f"{'Paying':<10}{_price(progress.asked)}")
             case "again":
                 self._sent = True
-                self.say(f"A payment for this request is open: sending the same one again, {_price(progress.asked)}")
+                self.say("A payment for this request is open; sending the same one again:")
+                self.say(f"{'':<10}{_price(progress.asked)}")
             case "other envelope":
                 self.say(f"Refused; sending the same signature in {progress.asked.protocol.value}")
             case "waiting":
@@ -299,8 +301,11 @@ class _Teller:
                     Path(self._options.output).write_bytes(body)
             else:
                 for part in response.iter_bytes():
+                    body = part or body
                     sys.stdout.buffer.write(part)
                     sys.stdout.buffer.flush()
+                if sys.stdout.isatty() and not body.endswith(b"\n"):
+                    self.say("")
         except OSError as error:
             # What was paid for is at hand and cannot be put down: said, and told apart from a server's failure.
             self.say(f"The answer cannot be written: {error.strerror}")
@@ -319,15 +324,17 @@ class _Teller:
         problem = f": {outcome.problem}" if outcome.problem else ""
         match outcome.state:
             case OutcomeState.PAID if outcome.delivered:
-                where = f", transaction {outcome.transaction}" if outcome.transaction else ""
-                self.say(f"Paid {price}{where}" + (f" ({outcome.problem})" if outcome.problem else ""))
+                self.say(f"{'Paid':<10}{price}" + (f" ({outcome.problem})" if outcome.problem else ""))
+                if outcome.transaction:
+                    self.say(f"{'':<10}{outcome.transaction}")
             case OutcomeState.PAID:
                 self.say(f"Paid {price}, and the server answered {response.status_code}{problem}")
             case OutcomeState.REFUSED:
                 self.say(f"The server did not take {price}{problem}")
             case OutcomeState.UNKNOWN:
                 self.say(f"Sent {price}; the server answered {response.status_code}{problem}")
-                self.say("Whether it was charged is not known. The same command sends the same payment again.")
+                self.say("Whether it was charged is not known.")
+                self.say("The same command sends the same payment again.")
 
     def fail(self, code: ExitCode, why: str, payment_id: str | None = None) -> int:
         """Say why nothing came back."""
@@ -423,9 +430,10 @@ def _code(response: httpx.Response, outcome: Outcome | None) -> ExitCode:
 
 
 def _price(asked: Asked) -> str:
+    """What is asked, on two lines: an address is half of one, and is not to be broken."""
     offer = asked.offer
     amount, network = amount_text(offer.amount, offer.asset), network_text(offer.asset.chain_id)
-    return f"{amount} on {network} to {checksum_address(offer.recipient)} in {asked.protocol.value}"
+    return f"{amount} in {asked.protocol.value} on {network}\n          to {checksum_address(offer.recipient)}"
 
 
 def _ask(asked: Asked) -> dict[str, Any]:

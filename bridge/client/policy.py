@@ -253,5 +253,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _told(sentence: str, passed: Sequence[Passed]) -> str:
-    reasons = list(dict.fromkeys(f"{one.protocol.value}: {one.reason}" for one in passed))
-    return sentence + "".join(f"\n  {reason}" for reason in reasons)
+    protocols: dict[str, list[str]] = {}
+    for one in passed:
+        names = protocols.setdefault(one.reason, [])
+        if one.protocol.value not in names:
+            names.append(one.protocol.value)
+    return sentence + "".join(f"\n  {', '.join(names)}: {reason}" for reason, names in protocols.items())

@@ -63,8 +63,9 @@ def test_the_body_goes_to_stdout_and_the_story_to_stderr(shop: Shop) -> None:
     """Byte for byte, so that it can be piped."""
     ran = shop.run("--yes")
     assert (ran.exit_code, ran.stdout) == (0, "the report")
-    assert "Paying 0.01 USDC on base-sepolia (84532) to 0x" in ran.stderr
-    assert f"transaction {shop.house.settler.settlements[0].transaction}" in ran.stderr
+    assert "Paying    0.01 USDC in mpp on base-sepolia (84532)\n          to 0x" in ran.stderr
+    assert shop.house.settler.settlements[0].transaction in ran.stderr
+    assert all(len(line) <= 80 for line in ran.stderr.splitlines())
     assert KEY[2:] not in ran.output
 
 
@@ -105,8 +106,12 @@ def test_a_dry_run_pays_nothing_and_needs_no_key(shop: Shop, monkeypatch: pytest
     ran = shop.run("--dry-run", "--protocol", "x402-v2")
     assert ran.exit_code == 0
     lines = ran.stdout.splitlines()
-    assert [line.split()[-1] for line in lines] == ["mpp", "x402-v2", "x402-v1"]
-    assert lines[1].startswith("would pay 0.01 USDC")
+    assert [line[:27].rstrip() for line in lines[::2]] == [
+        "offered   0.01 USDC in mpp",
+        "would pay 0.01 USDC in x402",
+        "offered   0.01 USDC in x402",
+    ]
+    assert all(len(line) <= 80 for line in lines)
     told = json.loads(shop.run("--dry-run", "--json").stdout)
     assert [ask["chosen"] for ask in told["asks"]] == [True, False, False]
     over = shop.run("--dry-run", "--max-amount", "0.001")
