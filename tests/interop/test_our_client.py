@@ -50,14 +50,15 @@ def _told(outcome: Outcome | None, payer: Payer, server: Server, price: int, anv
 def test_the_library_pays(name: str, protocol: str, peer_server: Callable[[str], Server], anvil: Anvil) -> None:
     """GET and POST, exactly the price, and a receipt with the transaction that did it."""
     server, payer, sender = peer_server(name), anvil.payer(), anvil.payer()
+    url = server.url
 
     def get() -> httpx.Response:
-        with httpx.Client(base_url=server.url, auth=PaymentAuth(_wallet(payer, [protocol])), timeout=60) as client:
+        with httpx.Client(base_url=url, auth=PaymentAuth(_wallet(payer, [protocol])), timeout=60) as client:
             return client.get("/weather")
 
     async def post() -> httpx.Response:
         auth = PaymentAuth(_wallet(sender, [protocol]))
-        async with httpx.AsyncClient(base_url=server.url, auth=auth, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=url, auth=auth, timeout=60) as client:
             return await client.post("/echo", json=ORDER)
 
     async def both() -> tuple[httpx.Response, httpx.Response]:
