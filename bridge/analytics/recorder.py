@@ -46,6 +46,8 @@ class Recorder:
         self._reducer = Reducer(settings.key)
         self._queue: deque[tuple[float, str, dict[str, Any]]] = deque()
         self._most = settings.queue_events
+        self._many = max(1, self._most // 2)
+        """So many that the thread had better begin at once."""
         self._dropped: dict[int, int] = {}
         self._lock = Lock()
         self._thread: Thread | None = None
@@ -65,6 +67,8 @@ class Recorder:
             self._drop(self._clock(), 1)
             return
         self._queue.append((self._clock(), event, fields))
+        if len(self._queue) == self._many:
+            self._wake.set()
 
     @property
     def url(self) -> str:
@@ -78,6 +82,16 @@ class Recorder:
             self._wake.clear()
             self._thread = Thread(target=self._run, name="x402-mpp-events", daemon=True)
             self._thread.start()
+
+    def flush(self, seconds: float = 5.0) -> bool:
+        """Wait until what was taken so far is written; false where it is not within `seconds`. Not on an event loop."""
+        deadline = time.monotonic() + seconds
+        while self._queue or self._dropped:
+            if time.monotonic() > deadline:
+                return False
+            self._wake.set()
+            time.sleep(0.005)
+        return True
 
     def close(self, seconds: float = 5.0) -> None:
         """Write what waits, for at most `seconds`, and end."""
@@ -118,6 +132,7 @@ class Recorder:
             if self._closing:
                 return
             self._wake.wait(RETRY_SECONDS)
+            self._wake.clear()
 
     def _write_until_closed(self, writer: Writer) -> None:
         purge_at = time.monotonic() + 60
@@ -134,6 +149,8 @@ class Recorder:
                 more = writer.purge(now=self._clock(), event_days=settings.event_days, rollup_days=settings.rollup_days)
                 purge_at = time.monotonic() + (1.0 if more else PURGE_SECONDS)
             self._wake.wait(self._settings.flush_seconds)
+            # Who asks to close says so first: it is looked at next.
+            self._wake.clear()
 
     def _write_some(self, writer: Writer) -> None:
         # They stay in the queue until they are written: only this thread takes them out.

@@ -76,6 +76,42 @@ def test_overload_drops_and_counts(url: str) -> None:
         assert events.readiness("mpp", since=START, until=START + DAY).dropped == 2970
 
 
+def test_flushing(url: str) -> None:
+    """Whoever has to see what happened can wait for it; a store that is away is not waited for."""
+    own = recorder(url, flush_seconds=30)
+    own.start()
+    for number in range(3):
+        pay(own, number)
+        assert own.flush()
+        assert report(url).total.settled == number + 1
+    own.close()
+    pay(own, 9)
+    assert not own.flush(seconds=0.05)
+
+
+def test_half_a_queue_is_written_at_once(url: str) -> None:
+    """However long events may wait."""
+    own = recorder(url, flush_seconds=30, queue_events=60)
+    own.start()
+    for number in range(10):
+        pay(own, number)
+    until(lambda: own.recorded == 30)
+    own.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_dropped_is_a_metric(tmp_path: Path) -> None:
+    """`x402_mpp_events_dropped`, as the metrics page has it."""
+    kept = EventStore(url=f"{tmp_path}/nowhere/events.sqlite3", queue_events=4)
+    house = House(event_store=kept, metrics_path="/metrics")
+    for _ in range(3):
+        house.clock.now += 1
+        await house.pay(MPP)
+    assert "x402_mpp_events_dropped 8.0" in (await house.visit("GET", "/metrics")).text
+    assert house.config.recorder is not None
+    await asyncio.to_thread(house.config.recorder.close, 0.1)
+
+
 def test_a_store_that_is_away_comes_back(tmp_path: Path, logged: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again until it is there; nothing that fitted into the queue is lost."""
     monkeypatch.setattr("bridge.analytics.recorder.RETRY_SECONDS", 0.05)
