@@ -3,7 +3,7 @@
     python -m tests.benchmarks.recording --requests 3000
 
 The two take turns request by request, so that a busy machine hurts both alike; the recorder's thread writes to a SQLite
-file meanwhile, as it does in a server. Prints quantiles in microseconds, and their difference; then what one call of the
+file meanwhile, as it does in a server. Prints quantiles in microseconds and their difference; then what one call of the
 sink takes.
 """
 
