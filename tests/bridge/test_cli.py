@@ -33,6 +33,7 @@ print(sorted(name for name in {heavy!r} if name in sys.modules))
         ["--version"],
         ["demo", "--help"],
         ["payments", "--help"],
+        ["pay", "--help"],
         ["check", "--help"],
         ["decode", "--help"],
         ["import", "--help"],
