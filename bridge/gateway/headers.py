@@ -4,7 +4,16 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["CREDENTIALS", "Headers", "Peer", "TrustedProxies", "request_headers", "response_headers", "without"]
+__all__ = [
+    "CREDENTIALS",
+    "Headers",
+    "Peer",
+    "TrustedProxies",
+    "allowing_payments",
+    "request_headers",
+    "response_headers",
+    "without",
+]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -151,3 +160,21 @@ def without(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes], *, m
 
 def _is_payment(value: bytes) -> bool:
     return value[:8].lower() == b"payment " or value.lower() == b"payment"
+
+
+def allowing_payments(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The headers of a preflight's answer, so that a browser that may pay the upstream may pay in every protocol.
+
+    Only where the upstream lets it send a payment at all. A wildcard does not stand for `Authorization` (Fetch, section
+    "CORS protocol and HTTP responses").
+    """
+    out: Headers = []
+    for name, value in headers:
+        if name.lower() == b"access-control-allow-headers":
+            named = [part.strip() for part in value.split(b",") if part.strip()]
+            known = {part.lower() for part in named}
+            if b"*" in known or known & CREDENTIALS:
+                wanted = [b"authorization"] if b"*" in known else [b"authorization", *sorted(CREDENTIALS)]
+                value = b", ".join([*named, *(header for header in wanted if header not in known)])
+        out.append((name, value))
+    return out

@@ -6,11 +6,10 @@ in another protocol                  -> the gate: verify, claim, pass on transla
 """
 
 from collections.abc import Iterable, Mapping
-from time import perf_counter
 from typing import Any
 
 from bridge.asgi import Delivery, send_response
-from bridge.attempt import Replayed, correlation_id_of, digest_for
+from bridge.attempt import Replayed, digest_for
 from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
 from bridge.gate import Admitted, Free, Refused
 from bridge.gateway import documents, problems
@@ -18,9 +17,10 @@ from bridge.gateway.challenges import Moment
 from bridge.gateway.demands import Asked, read_402
 from bridge.gateway.exchange import Exchange, Refusal
 from bridge.gateway.forward import Answer, Body, TooLarge, Unanswered, Unreached, relay
-from bridge.gateway.headers import CREDENTIALS, Headers, request_headers, without
+from bridge.gateway.headers import CREDENTIALS, Headers, allowing_payments, request_headers, without
 from bridge.gateway.native import read_native
 from bridge.gateway.parts import Parts
+from bridge.gateway.told import Told
 from bridge.gateway.upstreams import Upstream
 from bridge.gateway.websocket import pass_through
 from bridge.randomness import fresh_id
@@ -56,7 +56,6 @@ class Visit:
         self._upstream = upstream
         self._scope = scope
         self._send = send
-        self._started = perf_counter()
         peer = parts.trusted.peer(scope)
         told = f"{peer.proto}://{peer.host}" if peer.proto and peer.host else None
         if peer.forwarded:
@@ -78,6 +77,7 @@ class Visit:
             proto=self.request.origin.partition(":")[0].encode(),
         )
         self._route = f"{self.request.method} {self.request.path}"
+        self._told = Told(parts.events, self.request, self._route)
         self._mounted_at = mounted_at
         self._is_document = documents.is_document(self.request.method, path)
         if self._is_document:
@@ -159,6 +159,8 @@ class Visit:
 
     async def _answer(self, answer: Answer) -> None:
         """Send an answer on, a 402 with what it lacks."""
+        if self.request.method == "OPTIONS":
+            answer.headers = allowing_payments(answer.headers)
         if answer.status != 402:
             if self._is_document:
                 await self._describe(answer)
@@ -170,7 +172,7 @@ class Visit:
             return
         correlation_id = fresh_id()
         headers, body = self._parts.challenger.complete(asked, self._place, await self._moment(correlation_id))
-        self._tell_challenged(asked.demand, headers, correlation_id)
+        self._told.challenged(asked.demand, headers, correlation_id, _spoken(asked.demand))
         await self._send_402(answer, headers, body)
 
     async def _describe(self, answer: Answer) -> None:
@@ -218,50 +220,11 @@ class Visit:
         await self._send({"type": "http.response.start", "status": 402, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _tell_challenged(self, demand: Demand, headers: Headers, correlation_id: str) -> None:
-        names = {name.lower() for name, _ in headers}
-        offered = [
-            protocol.value
-            for protocol, header in (
-                (Protocol.MPP, b"www-authenticate"),
-                (Protocol.X402_V1, b"x-payment-required"),
-                (Protocol.X402_V2, b"payment-required"),
-            )
-            if header in names
-        ]
-        first = demand.terms[0].offer if demand.terms else None
-        self._parts.events.emit(
-            "payment.challenged",
-            route=self._route,
-            correlation_id=correlation_id,
-            protocol=Protocol.MPP.value if self.request.header(b"accept-payment") is not None else None,
-            offered=offered,
-            amount=str(first.amount) if first else None,
-            asset=first.asset.address if first else None,
-            network=first.network if first else None,
-            user_agent=self.request.header(b"user-agent"),
-            duration_ms=self._elapsed_ms(),
-            upstream_protocol=_spoken(demand).value,
-        )
-
-    def _elapsed_ms(self) -> float:
-        return round((perf_counter() - self._started) * 1000, 3)
-
     # A credential
 
     async def _unreadable(self, unreadable: UnreadableCredential) -> None:
         error, protocol = unreadable.error, unreadable.protocol
-        self._parts.events.emit(
-            "payment.rejected",
-            route=self._route,
-            correlation_id=fresh_id(),
-            protocol=protocol.value,
-            reason=error.reason,
-            problem=error.slug,
-            status=_status(error, protocol),
-            user_agent=self.request.header(b"user-agent"),
-            duration_ms=self._elapsed_ms(),
-        )
+        self._told.unreadable(error, protocol, _status(error, protocol))
         await self._refuse(Refusal(error, protocol), None, is_native=False)
 
     async def _mpp(self, presented: PresentedCredential) -> None:
@@ -337,16 +300,7 @@ class Visit:
             await self._through_gate(presented, None, presented.protocol, None, verified)
             return
         answer = await self._pass_on(None)
-        self._parts.events.emit(
-            "payment.passed",
-            route=self._route,
-            correlation_id=fresh_id(),
-            protocol=presented.protocol.value,
-            upstream_protocol=presented.protocol.value,
-            status=answer.status,
-            user_agent=self.request.header(b"user-agent"),
-            duration_ms=self._elapsed_ms(),
-        )
+        self._told.passed(presented.protocol, answer.status)
         await self._answer(answer)
 
     async def _through_gate(
@@ -402,28 +356,12 @@ class Visit:
                 return
         if answer.status == 402:
             await answer.close()
-            self._tell_unserved(exchange, admitted)
+            self._told.unserved(exchange, admitted)
             await send_response(send, problems.PAID_UNSERVED, self.request.method)
             return
         if not exchange.is_native:
             answer.headers = without(answer.headers, _RECEIPTS, mpp=False)
         await relay(answer, send, self.request.receive)
-
-    def _tell_unserved(self, exchange: Exchange, admitted: Admitted) -> None:
-        payment = admitted.payment
-        exchange.emit(
-            "payment.unserved",
-            route=self._route,
-            correlation_id=correlation_id_of(payment),
-            protocol=payment.protocol.value,
-            payer=payment.authorization.payer,
-            amount=str(payment.authorization.value),
-            asset=payment.asset,
-            network=payment.network,
-            transaction=admitted.settlement.transaction if admitted.settlement is not None else None,
-            user_agent=self.request.header(b"user-agent"),
-            duration_ms=self._elapsed_ms(),
-        )
 
     async def _refused(self, exchange: Exchange, asked: Asked | None) -> None:
         refusal, answer = exchange.refusal, exchange.answer

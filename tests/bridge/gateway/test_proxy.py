@@ -435,6 +435,29 @@ async def test_head_and_options_are_what_they_are() -> None:
         assert (await at.client.options("/cors")).headers["access-control-allow-origin"] == "*"
 
 
+@pytest.mark.parametrize(
+    ("upstream", "allowed"),
+    [
+        ("Content-Type, X-PAYMENT", "Content-Type, X-PAYMENT, authorization, payment-authorization, payment-signature"),
+        ("content-type", "content-type"),
+        ("*", "*, authorization"),
+        (
+            "Authorization, Payment-Signature",
+            "Authorization, Payment-Signature, payment-authorization, x-payment",
+        ),
+    ],
+)
+async def test_a_browser_that_may_pay_may_pay_in_every_protocol(upstream: str, allowed: str) -> None:
+    """The upstream's preflight lets payments of its own through: then the others' headers as well."""
+
+    async def preflight(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        await server.reply(send, 200, b"", [(b"access-control-allow-headers", upstream.encode())])
+
+    async with lab() as at:
+        at.server.free["/cors"] = preflight
+        assert (await at.client.options("/cors")).headers["access-control-allow-headers"] == allowed
+
+
 async def test_not_modified_is_passed_on() -> None:
     """With the length that it tells, and without a body."""
 
