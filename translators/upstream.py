@@ -7,6 +7,7 @@ upstream gets the very entry that it wrote.
 
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -222,8 +223,12 @@ def seal_terms(terms: Terms) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def unseal_terms(sealed: str) -> Terms:
-    """The terms again. Raises `MalformedError`; to be called once the challenge is known to be ours."""
+    """The terms again. Raises `MalformedError`; to be called once the challenge is known to be ours.
+
+    The same text for every payment of a route, so read once: what comes back is never changed.
+    """
     try:
         unpacker = zlib.decompressobj(-15, zdict=_DICTIONARY)
         data = unpacker.decompress(b64_decode(sealed, "opaque"), _MAX_UNSEALED + 1)
