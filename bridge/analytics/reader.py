@@ -170,7 +170,7 @@ class Events:
         tallies = gather(Rows(money=rows.money, payers=rows.payers), labels)
         own, everybody = tallies.get(("own", "")), tallies.get(("all", ""))
         mine: set[Any] = own.payers if own is not None else set()
-        also = self._also(protocol, mine)
+        also = self._also(protocol, mine, span.until)
         money = own.money if own is not None else {}
         payments = own.settled if own is not None else 0
         all_payers = len(everybody.payers) if everybody is not None else 0
@@ -222,10 +222,12 @@ class Events:
             ),
         )
 
-    def _also(self, protocol: str, mine: set[Any]) -> dict[int, list[str]]:
-        """The other protocols that each of `mine` has ever paid in, by payer; who has none is not in it."""
+    def _also(self, protocol: str, mine: set[Any], until: float) -> dict[int, list[str]]:
+        """The other protocols that each of `mine` had paid in by then, by payer; who had in none is not in it."""
         also: dict[int, list[str]] = {}
-        rows = self._database.execute("SELECT payer, protocol FROM journeys WHERE protocol <> ?", (protocol,))
+        rows = self._database.execute(
+            "SELECT payer, protocol FROM journeys WHERE protocol <> ? AND first_at < ?", (protocol, until)
+        )
         for payer, other in rows:
             if payer in mine:
                 also.setdefault(payer, []).append(other)

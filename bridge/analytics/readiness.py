@@ -30,7 +30,7 @@ class Left(msgspec.Struct, frozen=True):
     revenue: dict[str, str]
     last_at: float
     also: list[str]
-    """The other protocols that this payer has ever paid in."""
+    """The other protocols that this payer had ever paid in, at the end of the window."""
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Readiness(msgspec.Struct, frozen=True):
     payers: int
     """Who paid in it."""
     moved: int
-    """Of these, who have already paid in another protocol."""
+    """Of these, who had already paid in another protocol at its end, in the window or before it."""
     payments: int
     unnamed_payments: int
     """Of these, those whose payer is not known."""

@@ -78,6 +78,16 @@ def test_readiness(fill: Fill) -> None:
     assert any("deprecated" in step for step in found.next)
 
 
+def test_a_window_that_is_over(fill: Fill) -> None:
+    """It is asked as it would have been asked then: who paid in another protocol only later had not moved."""
+    with open_events(fill(moves())) as events:
+        then = events.readiness("x402-v1", since=START, until=START + 3 * DAY)
+        now = events.readiness("x402-v1", since=START, until=END)
+    assert (then.payers, then.moved, now.moved) == (4, 2, 3)
+    assert {left.payer: left.also for left in then.left}[address(1)] == []
+    assert {left.payer: left.also for left in now.left}[address(1)] == ["mpp"]
+
+
 def test_nobody_is_left(fill: Fill) -> None:
     """Then it says so, and what to do."""
     with open_events(fill(moves())) as events:
