@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from bridge.settlers.base import Fate
+from bridge.settlers.nodes import Nodes
 from translators.errors import OutcomeUnknown, Unavailable
 from translators.payment import Payment, Settlement
 
@@ -214,3 +215,24 @@ async def test_find_long_ago(chain: Anvil) -> None:
             assert (found.fate, found.transaction) == (Fate.PAID, transaction)
         assert await settler.find(a_record(payment, chain_id=1)) is None
         assert (await settler.find(a_record(payment, value=PRICE + 1))).fate is Fate.VOID  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("newest", "again", "deep"),
+    [
+        (6, {"blockNumber": "0x5", "blockHash": "0xaa"}, True),
+        (5, {"blockNumber": "0x5", "blockHash": "0xaa"}, False),
+        (9, {"blockNumber": "0x9", "blockHash": "0xbb"}, False),
+        (9, None, False),
+    ],
+    ids=["deep", "not yet", "in another block", "in none"],
+)
+async def test_a_receipt_from_before_a_reorganisation_does_not_count(newest: int, again: Any, deep: bool) -> None:
+    """The newest block is asked for after the receipt; between the two, the receipt's block may have vanished."""
+
+    class Answering(Nodes):
+        async def ask(self, method: str, *params: Any) -> Any:
+            return hex(newest) if method == "eth_blockNumber" else again
+
+    receipt = {"blockNumber": "0x5", "blockHash": "0xaa"}
+    assert await Answering(["http://127.0.0.1:1"], timeout_seconds=1).is_deep("0x1", receipt, 2) is deep
