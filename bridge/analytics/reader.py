@@ -34,10 +34,12 @@ from bridge.analytics.report import (
 )
 from bridge.analytics.rollup import Rollup
 from bridge.analytics.writer import read_dimensions
+from translators.errors import ProtocolRefused
 
 __all__ = ["Events", "Recorded", "open_events"]
 
 EVERYTHING = Filters()
+_SHUT = ProtocolRefused.x402_reason
 DAY = 86400
 WITHIN = "grain = ? AND bucket >= ? AND bucket < ?"
 
@@ -190,6 +192,7 @@ class Events:
         recorded_since, dropped = self._recorded_since(), self._dropped(span)
         days = covered_days(span, recorded_since)
         left, named = self._left(protocol, span, limit, also)
+        refused, stage = self._refused(protocol, span), self._stage(protocol, span.until)
         return Readiness(
             protocol=protocol,
             since=span.since,
@@ -211,16 +214,39 @@ class Events:
             routes=groups["route"],
             clients=groups["client"],
             left=left,
+            refused=refused,
+            stage=stage,
             next=next_steps(
                 protocol=protocol,
                 payers=len(mine),
                 moved=len(also),
                 payments=payments,
+                refused=refused,
+                stage=stage,
                 clients=groups["client"],
                 covered=recorded_since is not None and recorded_since <= span.since,
                 dropped=dropped,
             ),
         )
+
+    def _refused(self, protocol: str, span: Span) -> int:
+        """How many payments in the protocol were refused because its lever was shut."""
+        numbers = [number for number, own in self._dimensions.items() if own.protocol == protocol]
+        sql = (
+            f"SELECT CAST(COALESCE(SUM(times), 0) AS {{int}}) FROM counts WHERE {WITHIN} AND what = 'failed'"  # noqa: S608
+            f" AND reason = ? AND dimension IN ({', '.join(map(str, numbers)) or 'NULL'})"
+        )
+        parts = self._parts(span)
+        return sum(int(times) for part in parts for (times,) in self._database.execute(sql, (*part, _SHUT)))
+
+    def _stage(self, protocol: str, until: float) -> str:
+        """Where the protocol's lever for every route stood then, as far as a move of it was recorded."""
+        rows = self._database.execute(
+            "SELECT stage FROM marks WHERE event = 'lever.changed' AND protocol = ? AND route = '*' AND at < ?"
+            " ORDER BY at DESC, id DESC LIMIT 1",
+            (protocol, until),
+        )
+        return next((str(stage) for (stage,) in rows), "")
 
     def _also(self, protocol: str, mine: set[Any], until: float) -> dict[int, list[str]]:
         """The other protocols that each of `mine` had paid in by then, by payer; who had in none is not in it."""

@@ -69,6 +69,10 @@ class Readiness(msgspec.Struct, frozen=True):
     """By product and version."""
     left: list[Left]
     """The payers who would be lost, those with the most payments first; not more than were asked for."""
+    refused: int
+    """Payments in it that the levers refused in the window: whoever sent them may be among nobody else here."""
+    stage: str
+    """Where its lever stood at the end of the window, for every route; empty where none was recorded."""
     next: list[str]
     """What to do about it."""
 
@@ -92,7 +96,16 @@ def per_day(money: dict[tuple[str, str], int], days: float) -> dict[str, str]:
 
 
 def next_steps(
-    *, protocol: str, payers: int, moved: int, payments: int, clients: Sequence[LeftGroup], covered: bool, dropped: int
+    *,
+    protocol: str,
+    payers: int,
+    moved: int,
+    payments: int,
+    refused: int,
+    stage: str,
+    clients: Sequence[LeftGroup],
+    covered: bool,
+    dropped: int,
 ) -> list[str]:
     """What the figures advise, in sentences."""
     steps = []
@@ -100,9 +113,17 @@ def next_steps(
         steps.append("The record is younger than this window: wait, or ask for a shorter one.")
     if dropped:
         steps.append(f"{dropped} events of this window were dropped: take these figures as the least that is lost.")
+    if refused:
+        steps.append(f"{refused} payments in {protocol} were refused in this window: who sent them wants to pay still.")
+    if stage == "refused":
+        if payments:
+            steps.append(f"{protocol} is `refused`: what was paid in this window was paid before.")
+        steps.append(f"{protocol} is off already: when nobody is refused any more, leave it out of `protocols`.")
+        return steps
     if payments == 0:
         steps.append(f"Nobody paid in {protocol}: set it to `refused`, and watch who is refused.")
         return steps
+    is_told = stage in ("deprecated", "brownout")
     if payers and moved == payers:
         steps.append(
             f"All {payers} can pay in another protocol: announce `brownout`, then set {protocol} to `refused`."
@@ -111,7 +132,12 @@ def next_steps(
     stranded = payers - moved
     if stranded:
         steps.append(
-            f"{stranded} have never paid in another protocol: set {protocol} to `deprecated`, so that they hear."
+            f"{stranded} have never paid in another protocol"
+            + (
+                f", although {protocol} is `{stage}`: write to them, and wait before you refuse it."
+                if is_told
+                else f": set {protocol} to `deprecated`, so that they hear."
+            )
         )
     if moved:
         steps.append(f"{moved} could pay in another protocol already: `brownout` shows whether their clients do.")

@@ -134,7 +134,7 @@ def clients_table(clients: Sequence[OddClient]) -> list[str]:
             client.problem,
             str(client.challenged),
             str(client.failed),
-            next(iter(client.failures), "-"),
+            _tail(next(iter(client.failures), "-"), 28),
         ]
         for client in clients
     ]
@@ -146,16 +146,18 @@ def clients_table(clients: Sequence[OddClient]) -> list[str]:
 def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
     """Whom switching a protocol off would lose, and what to do next."""
     r = readiness
-    money = ", ".join(f"{amount} of {asset}" for asset, amount in r.revenue_per_day.items()) or "nothing"
+    money = [f"{amount} of {asset}" for asset, amount in r.revenue_per_day.items()] or ["nothing"]
     lines = [
         f"{r.protocol}, {when(r.since)} to {when(r.until)} UTC",
         *_notes(r.recorded_since, r),
         "",
         f"Switching it off today loses {r.payers} of {r.all_payers} payers,",
-        f"{money} a day (atomic units),",
+        *(f"{each} a day (atomic units)," for each in money),
         f"{r.payments} of {r.all_payments} payments in {r.days:.1f} days.",
         f"Of these {r.payers} payers, {r.moved} have already paid in another protocol.",
     ]
+    if r.stage:
+        lines.append(f"Its lever stood at {r.stage}; {r.refused} payments in it were refused in the window.")
     if r.unnamed_payments:
         lines.append(f"The payer of {r.unnamed_payments} payments is not known.")
     for head, groups in (("route", r.routes), ("client", r.clients)):
@@ -204,6 +206,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> li
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 2]}.."
+
+
+def _tail(text: str, width: int) -> str:
+    """Reasons differ at their end."""
+    return text if len(text) <= width else f"..{text[2 - width :]}"
 
 
 def _short(text: str) -> str:

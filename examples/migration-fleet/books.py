@@ -146,6 +146,10 @@ class Books:
             "moved": sum(map(bool, also.values())),
             "payments": len(own),
             "unnamed_payments": 0,
+            "refused": sum(
+                line.reason == "protocol_refused" and line.protocol == protocol and since <= line.at < until
+                for line in self.lines
+            ),
             "revenue": revenue,
             "revenue_per_day": {asset: str(int(Fraction(int(sum_)) / days)) for asset, sum_ in revenue.items()},
             "all_payers": all_payers,

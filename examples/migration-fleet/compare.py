@@ -6,6 +6,9 @@ from books import DAY, HOUR, PROTOCOLS, Books
 
 from bridge.analytics import Events
 
+Mark = tuple[float, str, str]
+"""When a protocol got to another stage, which, and where."""
+
 
 class Comparison:
     """Counts what was equal, and keeps what was not."""
@@ -29,8 +32,10 @@ class Comparison:
         self.equal(what, {name: getattr(told, name) for name in own}, own)
 
 
-def compare(books: Books, events: Events, begin: float, days: int, moments: tuple[int, ...]) -> Comparison:
-    """Ask everything of both."""
+def compare(
+    books: Books, events: Events, begin: float, days: int, moments: tuple[int, ...], marks: list[Mark]
+) -> Comparison:
+    """Ask everything of both; `marks` are the changes of stages that there have to be."""
     c = Comparison()
     end = begin + days * DAY
     spans = {"all": (begin, end), "twelve days": (begin + 9 * DAY + 5 * HOUR, begin + 21 * DAY + 17 * HOUR)}
@@ -60,11 +65,15 @@ def compare(books: Books, events: Events, begin: float, days: int, moments: tupl
         c.equal(f"day {day}, unidentified", step.unidentified, mine["unidentified"])
         for name in PROTOCOLS:
             c.figures(f"day {day}, {name}", step.protocols[name], mine["protocols"][name])
+    told_of = [(mark.at, mark.protocol, mark.stage) for mark in events.marks(since=begin, until=end)]
+    c.equal("marks", told_of, marks)
     for moment in (m for m in moments if m <= days):
         until = begin + moment * DAY
         for name in PROTOCOLS:
             told = events.readiness(name, since=until - 14 * DAY, until=until, limit=10_000)
             mine = books.readiness(name, until - 14 * DAY, until)
+            stages = [stage for at, protocol, stage in marks if protocol == name and at < until]
+            mine["stage"] = stages[-1] if stages else ""
             for kind in ("routes", "clients"):
                 groups = {group.name: (group.payers, group.payments, group.revenue) for group in getattr(told, kind)}
                 c.equal(f"readiness on day {moment}, {name}, {kind}", groups, mine.pop(kind))

@@ -1,7 +1,6 @@
 """The paid server that the fleet visits: five routes behind the real middleware, and a chain that has accidents."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
@@ -86,7 +85,6 @@ class Shop:
     def __init__(self, clock: FixedClock, rng: Random, *, events: str, levers: str) -> None:
         self.chain = Chain(clock, rng)
         self._rng = rng
-        self._told = 0
         self.app = PaymentMiddleware(
             self._answer,
             config=PaymentConfig(
@@ -98,7 +96,6 @@ class Shop:
                 levers=levers,
                 clock=clock,
                 event_store=EventStore(url=events, queue_events=1_000_000),
-                sinks=[self._count],
                 # The fleet's clock is not the wall's: it says itself when levers and payments are looked at.
                 levers_seconds=100_000,
                 reconcile_seconds=100_000,
@@ -106,15 +103,11 @@ class Shop:
             routes=ROUTES,
         )
 
-    def _count(self, _: str, __: dict[str, Any]) -> None:
-        self._told += 1
-
-    def wait_until_recorded(self, seconds: float = 60) -> None:
+    def flush(self) -> None:
         """Wait until every event so far is in the store."""
-        recorder, deadline = self.app.config.recorder, time.monotonic() + seconds
+        recorder = self.app.config.recorder
         assert recorder is not None
-        while recorder.recorded + recorder.dropped < self._told and time.monotonic() < deadline:
-            time.sleep(0.02)
+        assert recorder.flush(60), "the event store did not keep up"
 
     async def look(self) -> None:
         """Look at the levers, as the server does every second."""

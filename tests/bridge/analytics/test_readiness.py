@@ -9,7 +9,7 @@ from bridge.analytics import Path, open_events
 from bridge.analytics.journeys import Stay, journey_of
 from bridge.cli import main
 from tests.bridge.analytics.conftest import Fill
-from tests.bridge.analytics.samples import DAY, HOUR, START, TOKEN, Event, paid
+from tests.bridge.analytics.samples import DAY, HOUR, START, TOKEN, Event, base, paid
 
 END = START + 10 * DAY
 WAYS = {
@@ -86,6 +86,29 @@ def test_a_window_that_is_over(fill: Fill) -> None:
     assert (then.payers, then.moved, now.moved) == (4, 2, 3)
     assert {left.payer: left.also for left in then.left}[address(1)] == []
     assert {left.payer: left.also for left in now.left}[address(1)] == ["mpp"]
+
+
+def test_the_lever_counts(fill: Fill) -> None:
+    """What to do next depends on where the lever stood then, and on whether somebody was refused for it."""
+    moved = [
+        (
+            START + day * DAY,
+            "lever.changed",
+            {"route": "*", "protocol": "x402-v1", "after": stage, "at": START + day * DAY},
+        )
+        for day, stage in ((5, "deprecated"), (9.5, "refused"))
+    ]
+    refused = base(protocol="x402-v1", payment="late", payer=address(9), reason="protocol_refused", stage="verify")
+    events_ = [*moves(), *moved, (START + 8 * DAY, "payment.rejected", refused)]
+    with open_events(fill(sorted(events_, key=lambda event: event[0]))) as events:
+        before = events.readiness("x402-v1", since=START, until=START + 9 * DAY)
+        after = events.readiness("x402-v1", since=START, until=END)
+        other = events.readiness("mpp", since=START, until=END)
+    assert (before.stage, before.refused, after.stage) == ("deprecated", 1, "refused")
+    assert any("although x402-v1 is `deprecated`" in step for step in before.next)
+    assert any("were refused in this window" in step for step in before.next)
+    assert "off already" in after.next[-1]
+    assert (other.stage, other.refused) == ("", 0)
 
 
 def test_nobody_is_left(fill: Fill) -> None:
