@@ -31,7 +31,7 @@ from bridge.verifier import Verified
 from translators import mpp
 from translators.binding import check_challenge_id
 from translators.completion import Place, naming, restored_url
-from translators.errors import PaymentError, Unavailable
+from translators.errors import IdempotencyConflict, PaymentError, Unavailable
 from translators.payment import Offer, Protocol
 from translators.upstream import Demand, Terms, is_paid_by, unseal_terms
 from translators.wire import mpp as mpp_wire
@@ -41,6 +41,9 @@ __all__ = ["Visit"]
 _VERSION = {Protocol.X402_V1: 1, Protocol.X402_V2: 2}
 _PROTOCOL = {1: Protocol.X402_V1, 2: Protocol.X402_V2}
 _RECEIPTS = (b"payment-response", b"x-payment-response")
+_ASK_AS_BEFORE = IdempotencyConflict(
+    "this idempotency key was paid for, and its answer failed: send the credential again that came with it first"
+)
 
 
 async def _nothing() -> dict[str, Any]:
@@ -349,6 +352,11 @@ class Visit:
         """Send the answer that was paid for; of a payment that was settled for an earlier request, ask for it again."""
         answer = exchange.answer
         if answer is None:
+            settled = admitted.settlement
+            if settled is not None and settled.payment_id != admitted.payment.id:
+                # An idempotency key stands for that one. Handed over, this one would be settled as well.
+                await send_response(send, plain_refusal(_ASK_AS_BEFORE, admitted.payment.protocol), self.request.method)
+                return
             try:
                 answer = await exchange.hand_over(admitted.payment, admitted.offer)
             except (Unreached, Unanswered, TooLarge) as error:
@@ -375,8 +383,9 @@ class Visit:
         elif answer is not None and exchange.asked is None:
             # A 402 that nobody here can read: of another kind, or for its own clients.
             await relay(answer, self._send, self.request.receive)
-        elif exchange.is_native and answer is None:
-            # Used before, as far as we know: what that means to its own clients is the upstream's to say.
+        elif exchange.is_native and answer is None and not isinstance(refusal.error, IdempotencyConflict):
+            # Used before, as far as we know: what that means to its own clients is the upstream's to say. A payment
+            # beside the one that its idempotency key stands for was not used, and would be charged.
             await self._answer(await self._pass_on(None))
         else:
             await self._refuse(refusal, exchange.asked or asked, is_native=exchange.is_native)

@@ -236,6 +236,39 @@ async def test_one_idempotency_key_is_charged_once() -> None:
         assert len(at.server.settled) == 1
 
 
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("other", [True, False])
+async def test_a_key_whose_payment_was_not_served_does_not_pay_again(client: Protocol, other: bool) -> None:
+    """The first payment was settled and its answer failed; its client signs anew under the same key."""
+    fails = True
+
+    async def settle(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        await server.reply(send, 500 if fails else 200, b"the report", server.receipt())
+
+    version = (OTHER if other else {MPP: 1, V1: 1, V2: 2})[client]
+    async with lab(Server([version], paid=settle)) as at:
+        key = {"idempotency-key": "one"}
+        first = await at.pay(client, headers=key)
+        fails = False
+        again = await at.pay(client, headers=key)
+        assert (first.status_code, len(at.server.settled)) == (500, 1), again.status_code
+        assert again.status_code in (409, 502)
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("other", [True, False])
+async def test_a_key_whose_answer_is_not_kept_does_not_pay_again(client: Protocol, other: bool) -> None:
+    """Served and paid, too long to be kept: a second payment under the same key is refused."""
+    version = (OTHER if other else {MPP: 1, V1: 1, V2: 2})[client]
+    async with lab(Server([version]), replay_bytes=0) as at:
+        key = {"idempotency-key": "one"}
+        first = await at.pay(client, headers=key)
+        again = await at.pay(client, headers=key)
+        assert first.status_code == 200
+        assert len(at.server.settled) == 1, again.status_code
+        assert again.status_code == 409
+
+
 @pytest.mark.parametrize(("client", "other"), [(MPP, V2), (V2, MPP)])
 async def test_one_authorization_is_one_payment_in_every_envelope(client: Protocol, other: Protocol) -> None:
     """What was paid in one protocol is refused in another: here by the upstream, there by us."""
