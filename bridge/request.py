@@ -75,10 +75,12 @@ class PaidRequest:
         """
         if self._body is not None:
             return self._body if len(self._body) <= limit else None
+        if self.header(b"transfer-encoding") is not None:
+            # Whatever length stands beside it (RFC 9112, section 6.3).
+            return None
         length = self.header(b"content-length")
         if length is None:
-            chunked = self.header(b"transfer-encoding") is not None
-            return None if chunked else b""
+            return b""
         if _LENGTH.fullmatch(length) is None or int(length) > limit:
             return None
         return await self._read()

@@ -152,4 +152,6 @@ def _path(scope: Any) -> str:
     raw: bytes | None = scope.get("raw_path")
     path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/%:@!$&'()*+,;=~-._")
     root: str = scope.get("root_path", "").rstrip("/")
-    return path[len(root) :] or "/" if root and path.startswith(root) else path
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :] or "/"
+    return path

@@ -53,7 +53,13 @@ class Upstreams:
             raise ValueError("two upstreams have the same path")
 
     def find(self, path: str) -> Upstream | None:
-        """The upstream of a path, as it was sent; None where none has it."""
+        """The upstream of a path, as it was sent; None where none has it.
+
+        A request's target may be no path (`*`, or what a careless server lets pass). Behind an upstream's address
+        `@elsewhere/` would name another host.
+        """
+        if not path.startswith("/"):
+            return None
         for upstream in self.all:
             prefix = upstream.prefix
             if path.startswith(prefix) and (len(path) == len(prefix) or not prefix or path[len(prefix)] == "/"):

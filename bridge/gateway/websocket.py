@@ -28,6 +28,13 @@ _UNSAYABLE = (1004, 1005, 1006, 1015)
 """Close codes that stand for what happened and are never sent (RFC 6455, section 7.4.1)."""
 
 
+class _Connect(connect):
+    """Follows no redirect: that is the client's to do, which may not want its credentials sent there."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 async def pass_through(
     upstream: Upstream, target: bytes, headers: Headers, scope: Any, receive: Any, send: Any, *, seconds: float
 ) -> None:
@@ -41,7 +48,7 @@ async def pass_through(
     scheme = "wss" if upstream.is_tls else "ws"
     options: dict[str, Any] = {"server_hostname": upstream.hostname} if upstream.is_tls else {}
     try:
-        connection = await connect(
+        connection = await _Connect(
             f"{scheme}://{host}{target.decode('latin-1')}",
             additional_headers=[
                 (name.decode("latin-1"), value.decode("latin-1"))

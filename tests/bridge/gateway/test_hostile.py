@@ -1,0 +1,81 @@
+"""What somebody sends who means harm, or an upstream answers that should not be followed."""
+
+from typing import Any
+
+import pytest
+
+from bridge.gateway.upstreams import Upstreams
+from tests.bridge.gateway.lab import Server, lab, running
+from tests.bridge.gateway.test_proxy import raw
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("target", ["@127.0.0.1:{port}/x", "http://127.0.0.1:{port}/x", ".internal:{port}/x", "*"])
+async def test_a_target_without_a_slash_reaches_no_server(target: str) -> None:
+    """Put behind the upstream's address it would name another host: `http://upstream` and `@elsewhere/`."""
+    asked = []
+
+    async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a secret of the inside"})
+
+    async with running(elsewhere) as other, lab() as at:
+        at.server.free["/x"] = at.server.free["/free"]
+        method = "OPTIONS" if target == "*" else "GET"
+        where = target.format(port=other.rpartition(":")[2])
+        said = await raw(at.url, f"{method} {where} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+        assert said.split(b" ", 2)[1] in (b"404", b"400"), said
+        assert not asked
+        assert not at.server.seen
+
+
+def test_a_path_beside_where_the_gateway_is_mounted_is_nobodys() -> None:
+    """What is left of `/gw@elsewhere/` behind `/gw` is no path."""
+    assert Upstreams({"/": "http://inside"}).find("@elsewhere/") is None
+
+
+async def test_a_length_beside_chunks_does_not_make_the_gateway_hold_them() -> None:
+    """RFC 9112, section 6.3: the chunks count, and of a body whose length is not known nothing is kept."""
+    big = b"x" * 200_000
+    async with lab(max_body=100_000) as at:
+        request = (
+            b"POST /report HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+            b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(big), big)
+        )
+        said = await raw(at.url, request)
+        # 400: the server itself may refuse such a request.
+        assert said.split(b" ", 2)[1] in (b"413", b"400"), said[:200]
+
+
+async def test_a_websocket_is_not_redirected_behind_the_clients_back() -> None:
+    """The client is told, as with any other answer: it may not want to go there, nor to send its credentials."""
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidStatus
+
+    hits = []
+
+    async def app(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        hits.append(scope["path"])
+        await receive()
+        location = {"/same": b"/there", "/cross": b"ws://127.0.0.1:9/there"}.get(scope["path"])
+        if location is None:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": "websocket.http.response.start", "status": 307, "headers": [(b"location", location)]})
+        await send({"type": "websocket.http.response.body", "body": b""})
+
+    async with lab() as at:
+        at.server.free["websocket"] = app
+
+        class Plain(connect):
+            def process_redirect(self, exc: Exception) -> Exception | str:
+                return exc
+
+        for path in ("/same", "/cross"):
+            with pytest.raises(InvalidStatus) as declined:
+                await Plain(at.url.replace("http", "ws") + path, proxy=None)
+            assert declined.value.response.status_code == 307
+        assert hits == ["/same", "/cross"]
