@@ -79,6 +79,7 @@ async def _visit(facilitator: Facilitator, protocol: Protocol, monkeypatch: pyte
     monkeypatch.setenv("X402_MPP_RECIPIENT", SELLER.address)
     monkeypatch.setenv("X402_MPP_NETWORK", "base-sepolia")
     monkeypatch.setenv("X402_MPP_STORE", "memory")
+    monkeypatch.setenv("X402_MPP_EVENTS", "none")
     async with serve_here(facilitator.app(), sock):
         app = facilitator_route.create_app()
         transport = httpx.ASGITransport(app)  # type: ignore[arg-type]

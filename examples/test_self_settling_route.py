@@ -20,6 +20,7 @@ def test_each_protocol_moves_exactly_the_price(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("X402_MPP_NETWORK", "base-sepolia")
     monkeypatch.setenv("X402_MPP_PRIVATE_KEY", RELAYER.private_key)
     monkeypatch.setenv("X402_MPP_STORE", "memory")
+    monkeypatch.setenv("X402_MPP_EVENTS", "none")
 
     async def visit() -> None:
         async with embedded_chain(balances={PAYER.address: 1_000_000}, gas={RELAYER.address: 10**18}) as rpc_url:

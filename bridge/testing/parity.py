@@ -46,6 +46,7 @@ class Fakes:
         self.store = MemoryStore()
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.settings: dict[str, Any] = {
+            "event_store": None,
             "settler": self.settler,
             "store": self.store,
             "secret_keys": [secrets.token_bytes(32)],

@@ -4,7 +4,8 @@
 
 Generates payers who move from x402 v1 to MPP over 60 days, on 20 routes and with 40 client products, four events a
 payment (challenged, verified, settled, delivered), into a SQLite file; then runs `x402-mpp report readiness` in a
-process of its own and prints its seconds and its peak memory. `--file` keeps the file, and uses it where it is there.
+process of its own and prints its seconds, those of a core, and its peak memory. `--file` keeps the file, and uses it
+where it is there.
 """
 
 import argparse
@@ -85,7 +86,9 @@ def measure(path: Path, *arguments: str) -> dict[str, Any]:
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
-    print(f"{' '.join(arguments):<60}{seconds:6.1f} s {usage.ru_maxrss >> 10:6d} MiB  exit {process.returncode}")
+    cpu = usage.ru_utime + usage.ru_stime
+    print(f"{' '.join(arguments):<46}{seconds:6.1f} s ({cpu:5.1f} s of a core) {usage.ru_maxrss >> 10:5d} MiB")
+    assert process.returncode == 0
     found: dict[str, Any] = json.loads(answer)
     return found
 

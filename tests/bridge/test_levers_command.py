@@ -196,7 +196,13 @@ def _litestar(levers: Any) -> click.Group:
 
     cli = click.Group()
     config = PaymentConfig(
-        "0x" + "11" * 20, "null", network="base", store="memory", secret_keys=["k" * 32], levers=levers
+        "0x" + "11" * 20,
+        "null",
+        network="base",
+        store="memory",
+        secret_keys=["k" * 32],
+        levers=levers,
+        event_store=None,
     )
     plugin = PaymentPlugin(config)
     Litestar([report], plugins=[plugin], logging_config=None)

@@ -153,7 +153,14 @@ async def _events(send: Send, count: int, pause: float) -> None:
 def priced() -> Any:
     """The application with a cent on everything under `/paid`."""
     config = PaymentConfig(
-        RECIPIENT, "null", network=TOKEN.chain_id, asset=TOKEN, store="memory", protocols=["x402-v2"], bind_body_bytes=0
+        RECIPIENT,
+        "null",
+        network=TOKEN.chain_id,
+        asset=TOKEN,
+        store="memory",
+        protocols=["x402-v2"],
+        bind_body_bytes=0,
+        event_store=None,
     )
     return PaymentMiddleware(app, config=config, routes={"/paid/*": "0.01"})
 

@@ -33,7 +33,7 @@ from tests.bridge.importing.tables import (
 from translators.wire import x402_v2
 
 pytestmark = pytest.mark.anyio
-NULL = {"settler": "null"}
+NULL: dict[str, Any] = {"settler": "null", "event_store": None}
 
 
 def listed(table: Table, key: str) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ async def asked(config: PaymentConfig, routes: Any, path: str = "/report", metho
 
 
 def settings(**more: Any) -> dict[str, Any]:
-    return {"settler": FakeSettler(), "store": MemoryStore(), "secret_keys": [KEY], **more}
+    return {"settler": FakeSettler(), "store": MemoryStore(), "secret_keys": [KEY], "event_store": None, **more}
 
 
 async def test_from_x402_serves_the_same_offers() -> None:

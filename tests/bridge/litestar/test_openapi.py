@@ -84,7 +84,9 @@ class Shop(Controller):
 
 
 def config() -> PaymentConfig:
-    return PaymentConfig(RECIPIENT, FakeSettler(), network="base-sepolia", store="memory", secret_keys=[KEY])
+    return PaymentConfig(
+        RECIPIENT, FakeSettler(), network="base-sepolia", store="memory", secret_keys=[KEY], event_store=None
+    )
 
 
 def app(discovery: Discovery | None = None, **options: Any) -> Litestar:
