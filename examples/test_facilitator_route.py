@@ -9,7 +9,8 @@ import pytest
 from litestar import Litestar, Request, get, post
 from litestar.exceptions import NotAuthorizedException
 
-from bridge.demo.serve import listen, serve_here
+from bridge.demo.serve import serve_here
+from bridge.serving import listen
 from bridge.settlers.base import SettlerConfigError
 from bridge.testing import account, ask, pay
 from translators.payment import Protocol

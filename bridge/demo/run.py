@@ -3,7 +3,6 @@
 import asyncio
 import io
 import secrets
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +15,10 @@ from bridge.demo import token
 from bridge.demo.accounts import PAYERS, RECIPIENT, RELAYER
 from bridge.demo.app import ROUTES, DemoSettings, create_app
 from bridge.demo.chain import embedded_chain
-from bridge.demo.serve import listen, serve_here, serve_in_workers
+from bridge.demo.serve import serve_here, serve_in_workers
 from bridge.demo.story import tell
 from bridge.logs import configure_logs
+from bridge.serving import listen, server_url, stop_signal
 from bridge.settlers.base import SettlerConfigError
 from translators.errors import PaymentError
 from translators.fields import checksum_address
@@ -104,16 +104,12 @@ async def _tell(settings: DemoSettings) -> int:
 async def _serve(options: DemoOptions, settings: DemoSettings) -> None:
     configure_logs(json=True if options.json else None)
     sock = listen(options.host, options.port)
-    port = sock.getsockname()[1]
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    url = f"http://{'127.0.0.1' if options.host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
-    stop = asyncio.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    url = server_url(options.host, sock.getsockname()[1])
+    stop = stop_signal()
     serving = (
         serve_here(create_app(settings), sock)
         if options.workers == 1
-        else serve_in_workers(settings, sock, options.workers, url)
+        else serve_in_workers(settings, sock, options.workers)
     )
     async with serving:
         print(_ready(url, settings) if options.json else _welcome(url, settings), flush=True)  # noqa: T201

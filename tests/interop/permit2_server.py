@@ -14,9 +14,10 @@ import httpx
 from litestar import Litestar, get
 
 from bridge.demo.app import TOKEN
-from bridge.demo.serve import listen, serve_here
+from bridge.demo.serve import serve_here
 from bridge.litestar import PaymentConfig, PaymentPlugin, X402Only
 from bridge.logs import configure_logs
+from bridge.serving import listen
 from bridge.settlers.facilitator import FacilitatorSettler
 from translators.fields import checksum_address
 
