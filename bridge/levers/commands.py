@@ -44,7 +44,7 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable
             _say(*(msgspec.json.encode(row).decode() for row in rows))
             return
         _say(f"{'route':<28}{'protocol':<10}{'stage':<12}next")
-        _say(*(f"{row['route']:<28}{row['protocol']:<10}{row['stage']:<12}{_next(row)}" for row in rows))
+        _say(*(f"{row['route']:<28}{row['protocol']:<10}{row['stage']:<12}{_next(row)}".rstrip() for row in rows))
 
     @group.command()
     @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -123,10 +123,11 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable
     @plan.command("check")
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
     def check_(file: Path) -> None:
-        """Check FILE for sense, and list when it does what."""
-        document = _parsed(_text_of(file))
+        """Check FILE for sense, on top of what there is, and list when it does what."""
+        plan_text = _text_of(file)
+        document = _parsed(plan_text)
         try:
-            check(document.levers)
+            check(_upon(find, plan_text))
         except ValueError as error:
             raise click.ClickException(str(error)) from None
         _say(*_calendar(document.levers, system_clock()))
@@ -162,6 +163,16 @@ def _append(source: LeverSource, said: dict[str, Any] | None, by: str | None, ch
             _say(*_differences(before, after, now, routes))
             return
     raise click.ClickException("somebody else keeps changing the levers; try again")
+
+
+def _upon(find: Callable[[], LeverSource], plan: str) -> Levers:
+    """What applying a plan would come to; the plan alone where there are no levers yet to add it to."""
+    try:
+        text = _run(find().read())
+    except click.ClickException:
+        return _parsed(plan).levers
+    change = write_change(0, "", plan_members(plan))
+    return _parsed(text + ("" if not text or text.endswith("\n") else "\n") + change).levers
 
 
 def _differences(before: Levers, after: Levers, now: float, routes: Routes) -> Iterable[str]:

@@ -160,6 +160,17 @@ def test_a_plan_is_checked_then_applied_then_taken_back(owner: Owner) -> None:
     assert parse_document(owner.file.read_text()).levers == parse_document("").levers
 
 
+def test_a_plan_is_checked_on_top_of_what_there_is(owner: Owner) -> None:
+    """As it will be applied: the page may stand in the file already, and what the file has counts against it."""
+    owner.plan.write_text(PLAN.replace(f'migration = "{PAGE}"', ""))
+    owner.says("set", "mpp", "preferred", "--migration", PAGE)
+    assert owner.says("plan", "check", str(owner.plan)).splitlines()[-1].endswith("refused")
+    owner.says("set", "mpp", "off")
+    owner.says("set", "x402-v2", "off")
+    for command in ("check", "apply"):
+        assert "x402-v1" in owner.is_told("plan", command, str(owner.plan))
+
+
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
