@@ -1,11 +1,15 @@
 """The fleet's sixty days: every figure of the reports is the one in the fleet's own books, and the story is told."""
 
 import asyncio
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from fleet import Outcome, main, simulate, story
+
+from bridge.cli import main as command
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +66,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "0 differ" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(arguments)
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf-8")
+SCREENS = re.findall(r"<!-- fleet: (.*?) -->\n```text\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.mark.parametrize(("asked", "shown"), SCREENS, ids=[asked.split()[0] for asked, _ in SCREENS])
+def test_the_screens_of_the_guide(asked: str, shown: str, outcome: Outcome) -> None:
+    """`docs/migrating.md` shows what an owner of this fleet sees, to the letter."""
+    url = outcome.fleet.shop.app.config.recorder.url
+    said = CliRunner().invoke(command, ["report", *asked.split(), "--events", url]).output
+    assert said.strip() == shown.strip()

@@ -44,7 +44,7 @@ from translators.wire import exact_evm, foreign, mpp, x402_v1, x402_v2
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md")}
 PAGES |= {path.relative_to(ROOT).as_posix(): path for path in sorted((ROOT / "docs").glob("*.md"))}
 
-READERS_FILES = {"app.py", "pay.py"}
+READERS_FILES = {"app.py", "pay.py", "paid.py", "levers.toml", "plan.toml"}
 """Files that a page tells its reader to make."""
 
 FOREIGN_CLASSES = {"TransferWithAuthorization", "NamedDependency", "ImproperlyConfiguredException"}
