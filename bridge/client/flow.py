@@ -38,6 +38,9 @@ PRESENTED: Final = "x402_mpp.presented"
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
+_MOST_MOVES: Final = 10
+"""How often the credential goes on to where a redirect led: a server could send it on for ever."""
+
 _GRACE_SECONDS: Final = 60
 """How much later than its time an authorization is taken to be dead: clocks differ."""
 
@@ -90,7 +93,7 @@ class Flow:
             return
         wallet = self._wallet
         key = request_key(request, body, wallet.signer.address)
-        for entry in (yield Call(lambda: wallet.ledger.left_open(key, wallet.clock()))):
+        for entry in (yield Call(lambda: wallet.ledger.left_open(key, wallet.clock() - _GRACE_SECONDS))):
             with wallet.working_on(entry.payment_id) as is_ours:
                 if is_ours:
                     goes_on = yield from self._again(request, entry)
@@ -224,7 +227,7 @@ class Flow:
         wallet, asked = self._wallet, entry.asked
         doubtful = entry.doubtful
         tried = {asked.protocol}
-        waited, pause = 0.0, 1.0
+        waited, pause, moves = 0.0, 1.0, 0
         while True:
             name, value = envelope(asked, payment, entry.identifier)
             # Before it leaves: who dies now must not think tomorrow that nothing was sent.
@@ -235,8 +238,8 @@ class Flow:
             status = response.status_code
             receipt, problem = receipt_or_problem(response, asked.protocol)
             if _has_moved(response, request):
-                if status == 402 and _same_origin(response.request.url, request.url):
-                    request = response.request
+                if status == 402 and _same_origin(response.request.url, request.url) and moves < _MOST_MOVES:
+                    request, moves = response.request, moves + 1
                     continue
                 doubtful = doubtful or status >= 400
             if status < 400 or (receipt is not None and receipt.success):

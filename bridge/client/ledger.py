@@ -164,7 +164,7 @@ class Ledger:
             )
 
     def left_open(self, request: str, now: float) -> list[Open]:
-        """What was signed for this request and is not decided: still valid, or in doubt; the last signed first."""
+        """What was signed for this request and is not decided: valid at `now`, or in doubt; the last signed first."""
         with self._writing() as connection:
             rows = connection.execute(
                 "SELECT terms, doubtful, signed_at FROM payments WHERE request = ? AND state = 'open'"

@@ -314,6 +314,22 @@ def test_a_redirect_within_the_server_carries_the_same_credential() -> None:
     assert (len(nonces(purse)), len(set(paid)), len(paid)) == (1, 1, 2)
 
 
+async def test_a_server_that_redirects_for_ever_is_given_up_on() -> None:
+    """Each time to a place that asks again: one signature, sent a few times, and the last answer is the caller's."""
+    ask = await a_402(protocols=[V2])
+
+    def answer(request: httpx.Request, n: int) -> httpx.Response:
+        assert n < 100
+        if "payment-signature" in request.headers:
+            return httpx.Response(307, headers={"location": f"/report/{n}"})
+        return _copy(ask)
+
+    purse = wallet(now=lambda: NOW)
+    async with aclient(Script(answer), purse, follow_redirects=True) as shopper:
+        assert (await shopper.get(URL)).status_code == 402
+    assert len(set(nonces(purse))) == 1
+
+
 def test_the_credential_is_not_in_a_repr() -> None:
     """Of the headers that hold it."""
     from bridge.client.headers import CredentialHeaders
