@@ -5,8 +5,8 @@ They change the same file or table that the servers look at, one step at a time,
 
 import asyncio
 import getpass
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 
 from bridge.clock import system_clock
 from bridge.levers.sources import LeverSource
+from bridge.levers.standings import Routes, route_names, standings, written
 from translators.errors import Unavailable
 from translators.levers import EVERY_ROUTE, Levers, lever_of
 from translators.levers_toml import Document, parse_document, plan_members, write_change
@@ -24,9 +25,6 @@ from translators.stages import Lever, Stage, boundaries, next_change, stage_at
 __all__ = ["levers_group"]
 
 Check = Callable[[Levers], None]
-Routes = Mapping[str, Mapping[Protocol, Lever]]
-"""The routes that are known, and what the application says beside their prices."""
-
 _TRIES = 5
 
 
@@ -39,7 +37,7 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable
     def show(as_json: bool) -> None:
         """Show every lever: its stage now, and what the dates make of it next."""
         levers = _parsed(_run(find().read())).levers
-        rows = list(_standings(levers, routes(), system_clock()))
+        rows = list(standings(levers, routes(), system_clock()))
         if as_json:
             _say(*(msgspec.json.encode(row).decode() for row in rows))
             return
@@ -52,12 +50,12 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable
         """List every change, the first one first, also those that were taken back."""
         document = _parsed(_run(find().read()))
         for change in document.changes:
-            row = {"at": _time(change.at), "by": change.by, "undo": change.undo, "said": change.said}
+            row = {"at": written(change.at), "by": change.by, "undo": change.undo, "said": change.said}
             if as_json:
                 _say(msgspec.json.encode(row).decode())
             else:
                 what = "undo" if change.undo else _short(change.said)
-                _say(f"{_time(change.at)}  {change.by or '-':<12}{what}")
+                _say(f"{written(change.at)}  {change.by or '-':<12}{what}")
         if not document.changes and not as_json:
             _say("No changes.")
 
@@ -177,7 +175,7 @@ def _upon(find: Callable[[], LeverSource], plan: str) -> Levers:
 
 def _differences(before: Levers, after: Levers, now: float, routes: Routes) -> Iterable[str]:
     lines = []
-    for route in _routes((before, after), routes):
+    for route in route_names((before, after), routes):
         for protocol in Protocol:
             was, lever = (lever_of(each, route, protocol, routes.get(route)) for each in (before, after))
             if was != lever:
@@ -190,33 +188,18 @@ def _more(lever: Lever, now: float) -> str:
     parts = [f"{lever.share:g}%"] if lever.share else []
     parts += [f"who sends {lever.header}"] if lever.header else []
     if (moment := next_change(lever, now)) is not None:
-        parts.append(f"{stage_at(lever, moment).value} from {_time(moment)} on")
+        parts.append(f"{stage_at(lever, moment).value} from {written(moment)} on")
     return f" ({', '.join(parts)})" if parts else ""
-
-
-def _standings(levers: Levers, routes: Routes, now: float) -> Iterable[dict[str, Any]]:
-    for route in _routes((levers,), routes):
-        for protocol in Protocol:
-            lever = lever_of(levers, route, protocol, routes.get(route))
-            moment = next_change(lever, now)
-            yield {
-                "route": route,
-                "protocol": protocol.value,
-                "stage": stage_at(lever, now).value,
-                "share": f"{lever.share:g}%" if lever.share else None,
-                "header": lever.header,
-                "next": None if moment is None else {"at": _time(moment), "stage": stage_at(lever, moment).value},
-            }
 
 
 def _calendar(levers: Levers, now: float) -> Iterable[str]:
     lines = []
-    for route in _routes((levers,), {}):
+    for route in route_names((levers,), {}):
         for protocol, lever in sorted(levers.routes.get(route, {}).items()):
             name = f"{route}  {protocol.value}"
             lines.append((now, f"now                   {name}  {stage_at(lever, now).value}{_share(lever)}"))
             moments = [moment for moment in boundaries(lever) if moment > now]
-            lines += [(moment, f"{_time(moment)}  {name}  {stage_at(lever, moment).value}") for moment in moments]
+            lines += [(moment, f"{written(moment)}  {name}  {stage_at(lever, moment).value}") for moment in moments]
     return [line for _, line in sorted(lines)] or ["The plan moves no lever."]
 
 
@@ -229,10 +212,6 @@ def _next(row: dict[str, Any]) -> str:
     parts += [f"who sends {row['header']}"] if row["header"] else []
     parts += [f"{row['next']['stage']} from {row['next']['at']} on"] if row["next"] else []
     return ", ".join(parts)
-
-
-def _routes(levers: Iterable[Levers], routes: Routes) -> list[str]:
-    return [EVERY_ROUTE, *sorted({*routes, *(name for each in levers for name in each.routes)} - {EVERY_ROUTE})]
 
 
 def _short(said: dict[str, Any]) -> str:
@@ -296,7 +275,3 @@ def _run(work: Any) -> Any:
 def _say(*lines: str) -> None:
     for line in lines:
         click.echo(line)
-
-
-def _time(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
