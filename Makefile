@@ -5,14 +5,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UPLOT := $(CURDIR)/bridge/dashboard/static
 ANVIL := $(CURDIR)/tests/interop/peers/node/node_modules/@foundry-rs/anvil-linux-amd64/bin
 
-.PHONY: demo test check peers fuzz faults gateway-load bench profile clean
+.PHONY: demo test check peers fuzz faults gateway-load bench profile browser uplot clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/x402-mpp demo
 
-test: check peers
+test: check peers browser
 	PATH="$(ANVIL):$$PATH" $(BIN)/pytest
 
 check: $(VENV)/dev.stamp
@@ -44,6 +45,18 @@ bench: peers
 profile: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	$(BIN)/py-spy record --function --rate 250 --output docs/performance-profile.svg -- $(BIN)/python -m tests.benchmarks.profiled
+
+# What the tests click through the dashboard with.
+browser:
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends chromium chromium-driver; }
+
+# The dashboard's charts, as bridge/dashboard/static/uplot-origin.txt has them: fetched anew, and compared with it.
+uplot:
+	folder=$$(mktemp -d) && cd "$$folder" && npm pack --silent uplot@1.6.32 >/dev/null && tar xzf uplot-1.6.32.tgz && \
+		cp package/dist/uPlot.iife.min.js $(UPLOT)/uplot.js && cp package/dist/uPlot.min.css $(UPLOT)/uplot.css && \
+		cp package/LICENSE $(UPLOT)/uplot-license.txt && rm -r "$$folder"
+	cd $(UPLOT) && grep --extended-regexp '^[0-9a-f]{64}  ' uplot-origin.txt | sha256sum --check
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

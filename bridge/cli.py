@@ -46,6 +46,12 @@ def _check() -> click.Command:
     return check
 
 
+def _dashboard() -> click.Command:
+    from bridge.dashboard.command import dashboard
+
+    return dashboard
+
+
 def _decode() -> click.Command:
     from bridge.decode import decode
 
@@ -84,6 +90,7 @@ def _import() -> click.Command:
 
 _LAZY = {
     "check": _check,
+    "dashboard": _dashboard,
     "decode": _decode,
     "gateway": _gateway,
     "import": _import,
@@ -95,6 +102,7 @@ _LAZY = {
 
 _SUMMARIES = {
     "check": "Find out what a paid route speaks, and what is wrong with it.",
+    "dashboard": "Show an event file in the browser: who pays in which protocol, what fails, and who is left.",
     "decode": "Show what a payment header or body says, and whether it holds.",
     "gateway": "Let MPP clients, and both generations of x402 clients, pay an x402 server that stays as it is.",
     "import": "Read an x402 server's prices, and say what carries over.",

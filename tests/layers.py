@@ -50,7 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/config", "bridge/health", "bridge/payments"),
     ("bridge/asgi", "bridge/client/*"),
     ("bridge/payers", "bridge/commands", "bridge/paying"),
-    ("bridge/gateway/*", "bridge/testing/*", "bridge/check/*", "bridge/decode", "bridge/pay"),
+    ("bridge/gateway/*", "bridge/dashboard/*", "bridge/testing/*", "bridge/check/*", "bridge/decode", "bridge/pay"),
     ("bridge/litestar/*",),
     ("bridge/demo/*",),
     ("bridge/cli",),

@@ -58,7 +58,15 @@ def _marks(events: Events, asked: Asked, span: Span) -> Any:
 
 
 def _tail(events: Events, asked: Asked, _: Span) -> Any:
-    return events.tail(limit=_limit(asked, 50), after=_number(asked, "after", 0, 2**62))
+    recorded = msgspec.to_builtins(events.tail(limit=_limit(asked, 50), after=_number(asked, "after", 0, 2**62)))
+    for row in recorded:
+        # As text, like every amount: JSON's readers round numbers beyond 2**53.
+        row["fact"]["amount"] = str(row["fact"]["amount"])
+    return recorded
+
+
+def _names(events: Events, _: Asked, __: Span) -> Any:
+    return events.names()
 
 
 def _recorded(events: Events, _: Asked, __: Span) -> Any:
@@ -74,6 +82,7 @@ QUESTIONS: dict[str, Callable[[Events, Asked, Span], Any]] = {
     "marks": _marks,
     "tail": _tail,
     "recorded": _recorded,
+    "names": _names,
 }
 """What can be asked, by the last segment of the path."""
 

@@ -322,6 +322,13 @@ class Events:
             ((days,),) = self._database.execute("SELECT MAX(bucket + grain) FROM counts WHERE grain = ?", (DAY,))
             return Span(since, float(last if last is not None else days))
 
+    def names(self) -> dict[str, list[str]]:
+        """What there are figures of, by what reports can be narrowed to: all that was ever seen, in order."""
+        with self._reading():
+            found = self._dimensions.values()
+            kinds = [name for name in Filters.__struct_fields__ if name != "x402_only"]
+            return {kind: sorted({value for own in found if (value := getattr(own, kind))}) for kind in kinds}
+
     def check(self) -> None:
         """Raise `EventsUnavailable` where the store does not answer: for health."""
         with self._database.reading():

@@ -1,6 +1,6 @@
 """The dashboard: what the event store answers, in a browser. It reads, and changes nothing.
 
-`Dashboard` is an ASGI application; `bridge.litestar.DashboardConfig` mounts it with the plugin, and `x402-mpp dashboard`
+`Dashboard` is an ASGI application. `bridge.litestar.DashboardConfig` mounts it, and `x402-mpp dashboard`
 serves it on an event file. `docs/dashboard.md` says what each part shows.
 """
 

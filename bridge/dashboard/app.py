@@ -75,6 +75,7 @@ class Dashboard:
         self._levers = levers
         self._assets = assets
         self._path = path.rstrip("/")
+        self._clock = clock
         self._files = read_files()
         self._api = EventsAPI(events, clock=clock)
         self._own: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -86,7 +87,11 @@ class Dashboard:
     @property
     def paths(self) -> list[str]:
         """Every path that it answers at, from `path` on."""
-        names = ["", *(name for name in self._files if name != PAGE), *(_API + name for name in (*QUESTIONS, *self._own))]
+        names = [
+            "",
+            *(name for name in self._files if name != PAGE),
+            *(_API + name for name in (*QUESTIONS, *self._own)),
+        ]
         return [f"{self._path}/{name}" for name in names]
 
     async def close(self) -> None:
@@ -169,13 +174,15 @@ class Dashboard:
         except (EventsUnavailable, RuntimeError) as error:
             events = Part("events", "away", str(error))
         parts: Sequence[Part] = [*await self._health.parts(), events]
-        return {"parts": parts}
+        return {"now": self._clock(), "parts": parts}
 
     async def _stages(self) -> Any:
         if self._levers is not None:
             return await self._levers()
         try:
-            marks = await asyncio.to_thread(self._ask, lambda events: events.marks(since=0, until=2.0**40, limit=10_000))
+            marks = await asyncio.to_thread(
+                self._ask, lambda events: events.marks(since=0, until=2.0**40, limit=10_000)
+            )
         except (EventsUnavailable, RuntimeError) as error:
             return msgspec.structs.replace(told_by_events([]), problem=str(error))
         return told_by_events(marks)

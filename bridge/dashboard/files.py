@@ -1,4 +1,4 @@
-"""The files that a browser is sent, as they stand in `static/`: no build makes them, and nothing comes from elsewhere."""
+"""The files that a browser is sent, as they stand in `static/`: nothing builds them, and none comes from elsewhere."""
 
 import hashlib
 from pathlib import Path

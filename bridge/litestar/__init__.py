@@ -6,6 +6,7 @@
 
 from bridge.config import ConfigError, PaymentConfig
 from bridge.discovery import Discovery
+from bridge.litestar.dashboard import DashboardConfig
 from bridge.litestar.plugin import PaymentPlugin
 from bridge.pricing import Paid
 from bridge.routes import SettlePolicy
@@ -19,6 +20,7 @@ __all__ = [
     "Asset",
     "Bazaar",
     "ConfigError",
+    "DashboardConfig",
     "Discovery",
     "Paid",
     "Payment",

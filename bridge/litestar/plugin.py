@@ -32,6 +32,7 @@ from bridge.gate import Gate
 from bridge.health import live, ready
 from bridge.levers.commands import levers_group
 from bridge.levers.sources import LeverSource
+from bridge.litestar.dashboard import DashboardConfig, dashboard_handler
 from bridge.litestar.openapi import describe_handler, serve_document
 from bridge.payments import open_store, payments_group, told_to
 from bridge.pricing import Paid
@@ -57,12 +58,15 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
     error. Raises `ImproperlyConfiguredException`, with the handler's name, where a price could not be charged.
 
     The OpenAPI document says what each handler costs. With a `discovery`, it says what the service is too, and is
-    served where registries look for it.
+    served where registries look for it. With a `dashboard`, whom that lets in sees what the event store answers.
     """
 
-    def __init__(self, config: PaymentConfig, discovery: Discovery | None = None) -> None:
+    def __init__(
+        self, config: PaymentConfig, discovery: Discovery | None = None, dashboard: DashboardConfig | None = None
+    ) -> None:
         self.config = config
         self.discovery = discovery
+        self.dashboard = dashboard
         self.gate: Gate = config.build()
         self._routes: dict[tuple[int, str, str | None], PaidRoute] = {}
         """By handler, method and path; by None where a request does not say its path."""
@@ -76,6 +80,8 @@ class PaymentPlugin(InitPlugin, ReceiveRoutePlugin, CLIPlugin):
             app_config.route_handlers.append(asgi(paths, price=None, copy_scope=True)(self._health))
         if self.config.metrics_path is not None:
             app_config.route_handlers.append(asgi(self.config.metrics_path, price=None, copy_scope=True)(self._metrics))
+        if self.dashboard is not None:
+            app_config.route_handlers.append(dashboard_handler(self.dashboard, self.config, self.gate))
         if self.discovery is not None:
             serve_document(app_config, self.discovery)
         app_config.dependencies.setdefault("payment", Provide(_provide_payment, sync_to_thread=False))

@@ -28,6 +28,8 @@ export function stacked({ title, steps, series, say, axis, top, marks = [] }) {
   let plot = null;
   let place = -1;
 
+  const hours = steps.length > 0 && steps[0].until - steps[0].since < 86_400;
+  const date = (seconds) => (hours && seconds % 86_400 ? minute(seconds).slice(11) : `${new Date(seconds * 1000).getUTCDate()} ${MONTHS[new Date(seconds * 1000).getUTCMonth()]}`);
   const when = (step) => (step.until - step.since < 86_400 ? `${minute(step.since)} UTC` : step.until - step.since > 86_400 ? `${day(step.since)} to ${day(step.until - 1)}` : day(step.since));
 
   function read(at) {
@@ -62,7 +64,7 @@ export function stacked({ title, steps, series, say, axis, top, marks = [] }) {
       },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       axes: [
-        { stroke: ink, grid: { show: false }, ticks: { stroke: line, width: 1, size: 4 }, font: FONT, space: 64 },
+        { stroke: ink, grid: { show: false }, ticks: { stroke: line, width: 1, size: 4 }, font: FONT, space: 64, values: (_, values) => values.map(date) },
         { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: FONT, size: 56, values: (_, values) => values.map(axis) },
       ],
       series: [{}, ...order.map((one) => ({
@@ -92,6 +94,7 @@ export function stacked({ title, steps, series, say, axis, top, marks = [] }) {
   return holder;
 }
 
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 const FONT = "12px system-ui, sans-serif";
 
 function lines(plot, marks) {

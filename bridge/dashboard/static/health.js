@@ -7,9 +7,8 @@ const NAMES = { settler: "Settler", store: "Payment store", events: "Event store
 const STATES = { ok: "answers", away: "does not answer", unknown: "not known here" };
 
 export async function health({ ask, asked }) {
-  const [{ parts }, recorded, report, tail] = await Promise.all([ask("health"), ask("recorded"), ask("report", asked), ask("tail", { limit: 500 })]);
+  const [{ parts, now }, recorded, report, tail] = await Promise.all([ask("health"), ask("recorded"), ask("report", asked), ask("tail", { limit: 500 })]);
   const settled = tail.filter(({ fact }) => fact.kind === "payment.settled").pop();
-  const now = Date.now() / 1000;
   return [
     panel("Parts", h("ul", { class: "parts" }, parts.map((part) => h("li", { class: `part ${part.state}` },
       h("h4", {}, h("span", { class: "light", "aria-hidden": "true" }), NAMES[part.name] ?? part.name, ": ", STATES[part.state] ?? part.state),

@@ -17,7 +17,7 @@ function now(view, state) {
   const rows = view.stages.filter((one) => matches(one, state));
   return panel("Stages now",
     view.problem ? h("p", { class: "trouble", role: "alert" }, `The levers cannot be read: ${view.problem}`) : null,
-    h("p", { class: "note" }, view.source === "events" ? "As the servers told it last. Start the dashboard with --levers to read them directly." : `From ${view.source}.`,
+    h("p", { class: "note" }, view.source === "events" ? "As the servers told it last; every other protocol is on. Start the dashboard with --levers to read the levers themselves." : `From ${view.source}.`,
       view.migration ? ` Clients are sent to ${view.migration}.` : ""),
     table("Stage of each protocol on each route", [["Route"], ["Protocol"], ["Stage"], ["For whom"], ["Next"]],
       rows.map((one) => [where(one.route), protocol(one.protocol), stage(one.stage),

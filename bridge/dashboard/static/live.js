@@ -1,7 +1,7 @@
 // What happens now: asked for every two seconds, while somebody looks.
 
 import { h, panel, protocol } from "./dom.js";
-import { milliseconds, second, short, sum } from "./words.js";
+import { day, milliseconds, second, short, sum } from "./words.js";
 
 const EVERY = 2000;
 const MOST = 100;
@@ -22,7 +22,7 @@ export async function live({ ask, about, state, signal, failed }) {
   const empty = h("p", { class: "empty" }, "Nothing yet. Payments appear here as they are recorded.");
   const grid = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Live tail of payments" }, h("table", {},
     h("caption", { class: "unseen" }, "The latest events, the newest first"),
-    h("thead", {}, h("tr", {}, ["When (UTC)", "What", "Protocol", "Route", "Amount", "Payer", "Client", "Why", "Took"].map((name) => h("th", { scope: "col" }, name)))), body));
+    h("thead", {}, h("tr", {}, ["When (UTC)", "What", "Protocol", "Route", "Amount", "Payer", "Client", "Why", "Took"].map((name) => h("th", { scope: "col", class: ["Amount", "Took"].includes(name) ? "number" : null }, name)))), body));
   const pause = h("button", { type: "button", "aria-pressed": "false", onclick: () => { paused = !paused; pause.setAttribute("aria-pressed", String(paused)); pause.textContent = paused ? "Go on" : "Pause"; tell(); } }, "Pause");
   const all = h("label", { class: "check" }, h("input", { type: "checkbox", id: "challenges", checked: challenges, onchange: (event) => { challenges = event.target.checked; draw(); } }), " Show challenges too");
 
@@ -70,7 +70,7 @@ function row(fact, about) {
   const client = own.version ? `${own.product}/${own.version}` : own.product;
   const asset = own.asset && (own.asset.includes("/") ? own.asset : `${own.network}/${own.asset}`);
   return h("tr", { class: BAD.has(kind) ? "bad" : null },
-    h("th", { scope: "row" }, second(fact.at)), h("td", {}, h("span", { class: `what ${BAD.has(kind) ? "bad" : ""}` }, WORDS[kind] ?? kind)),
+    h("th", { scope: "row" }, second(fact.at).slice(11), h("small", {}, day(fact.at))), h("td", {}, h("span", { class: `what ${BAD.has(kind) ? "bad" : ""}` }, WORDS[kind] ?? kind)),
     h("td", {}, own.protocol ? protocol(own.protocol) : "not said"),
     h("td", {}, own.route || "–"), h("td", { class: "number" }, own.asset && fact.amount ? sum(asset, fact.amount, about.tokens) : "–"),
     h("td", {}, fact.payer ? h("code", { title: fact.payer }, short(fact.payer)) : "–"), h("td", {}, client || "–"),

@@ -9,7 +9,7 @@ import { live } from "./live.js";
 import { overview } from "./overview.js";
 import { readiness } from "./readiness.js";
 import { FILTERS, RANGES, address, filters, read, span } from "./state.js";
-import { plural } from "./words.js";
+import { label, plural } from "./words.js";
 
 const SECTIONS = {
   overview: ["Overview", overview], failures: ["Failures", failures], readiness: ["Readiness", readiness],
@@ -21,7 +21,7 @@ const status = document.getElementById("status");
 
 let state = read();
 let about = null;
-let names = {};
+let names = null;
 let leaving = new AbortController();
 let turn = 0;
 
@@ -45,7 +45,7 @@ function drawFilters() {
     Object.entries(RANGES).map(([value, text]) => h("option", { value, selected: value === state.range }, text))));
   const days = state.range !== "own" ? [] : ["since", "until"].map((name) => h("label", {}, h("span", {}, name === "since" ? "From (UTC)" : "To (UTC)"),
     h("input", { type: "date", id: name, value: state[name], onchange: (event) => go({ [name]: event.target.value }) })));
-  const values = { protocol: PROTOCOLS, route: names.route ?? [], network: names.network ?? [], product: names.product ?? [] };
+  const values = { protocol: PROTOCOLS, route: names?.route ?? [], network: names?.network ?? [], product: names?.product ?? [] };
   const choices = FILTERS.map((name) => {
     const options = [...new Set([...values[name], ...(state[name] ? [state[name]] : [])])];
     return h("label", {}, h("span", {}, LABELS[name]), h("select", { id: name, class: state[name] ? "set" : null, onchange: (event) => go({ [name]: event.target.value }) },
@@ -79,11 +79,16 @@ async function show(focus) {
   let parts;
   try {
     about ??= await ask("about");
-    names = await ask("names");
+    names ??= await ask("names");
+    label(about.tokens, names.asset);
     drawFilters();
     const asked = span(state);
-    parts = await draw({ ask, about, state, asked, filters: filters(state), signal: leaving.signal, failed, again: show });
-    const lacks = await ask("report", asked);
+    let lacks;
+    [parts, lacks, names] = await Promise.all([
+      draw({ ask, about, state, asked, filters: filters(state), signal: leaving.signal, failed, again: show }), ask("report", asked), ask("names")]);
+    // Somebody new may be among them.
+    label(about.tokens, names.asset);
+    if (mine === turn) drawFilters();
     if (lacks.dropped && state.section !== "health") parts = [warning(lacks.dropped), ...parts];
     if (mine === turn) status.textContent = `As of ${new Date().toISOString().slice(11, 19)} UTC`;
   } catch (error) {

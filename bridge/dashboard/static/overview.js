@@ -19,7 +19,7 @@ export async function overview({ ask, state, about, asked, filters }) {
   return [
     figures(report, about),
     shares(steps, shown, moved),
-    ...revenue(steps, shown, moved, report, about),
+    ...await revenue({ ask, steps, shown, marks: moved, report, about, asked: { ...edges, ...filters, step } }),
     funnel(report),
     byProtocol(report, about),
   ];
@@ -60,33 +60,29 @@ function shares(steps, shown, marks) {
         ...shown.flatMap((name) => [count(step.protocols[name].settled), percent(step.shares[name])])])));
 }
 
-function revenue(steps, shown, marks, report, about) {
+async function revenue({ ask, steps: all, shown, marks, report, about, asked }) {
   const assets = Object.keys(report.total.revenue);
   if (!assets.length) return [panel("Revenue", h("p", { class: "empty" }, "No money moved in this time."))];
-  return assets.map((asset) => {
-    const decimals = tokenOf(asset, about.tokens)?.decimals ?? 0;
-    const units = (step, name) => step.protocols[name].revenue[keyIn(step.protocols[name].revenue, asset)] ?? "0";
-    const name = assetName(asset, about.tokens, assets);
-    const title = `Revenue in ${name}`;
+  return Promise.all(assets.map(async (key) => {
+    // An address that is on several networks stands with its network. A step with one of them alone would not say which.
+    const cut = key.lastIndexOf("/");
+    const asset = key.slice(cut + 1);
+    const steps = cut < 0 ? all : await ask("shares", { ...asked, network: key.slice(0, cut), asset });
+    const decimals = tokenOf(key, about.tokens)?.decimals ?? 0;
+    const units = (figures_) => figures_.revenue[asset] ?? "0";
+    const written = (figures_) => sum(key, units(figures_), about.tokens);
+    const title = `Revenue in ${assetName(key, about.tokens)}`;
     return panel(title,
-      h("p", { class: "note" }, "In all ", h("strong", {}, sum(asset, report.total.revenue[asset], about.tokens)),
-        decimals ? ", exact." : ", exact, in the token's atomic units: its decimals are not known here."),
+      h("p", { class: "note" }, "In all ", h("strong", {}, sum(key, report.total.revenue[key], about.tokens)),
+        tokenOf(key, about.tokens) ? ", exact." : ", exact, in the token's atomic units: its decimals are not known here."),
       stacked({
         title, steps, marks, axis: (value) => compact(value),
-        series: shown.map((one) => ({ name: one, css: `--p-${one}`, dot: `p-${one}`, values: steps.map((step) => Number(units(step, one)) / 10 ** decimals) })),
-        say: (_, place, one) => sum(asset, units(steps[place], one.name), about.tokens),
+        series: shown.map((one) => ({ name: one, css: `--p-${one}`, dot: `p-${one}`, values: steps.map((step) => Number(units(step.protocols[one])) / 10 ** decimals) })),
+        say: (_, place, one) => written(steps[place].protocols[one.name]),
       }),
       behind(title, [["From (UTC)"], ...shown.map((one) => [one, "number"]), ["all", "number"]],
-        steps.filter((step) => step.total.settled).map((step) => [minute(step.since), ...shown.map((one) => sum(asset, units(step, one), about.tokens)),
-          sum(asset, step.total.revenue[keyIn(step.total.revenue, asset)] ?? "0", about.tokens)])));
-  });
-}
-
-// A report names an asset with its network only where the address is on several: a step may be on one of them alone.
-function keyIn(revenue_, asset) {
-  if (asset in revenue_) return asset;
-  const bare = asset.slice(asset.lastIndexOf("/") + 1);
-  return bare in revenue_ ? bare : Object.keys(revenue_).find((key) => key.endsWith(`/${asset}`)) ?? asset;
+        steps.filter((step) => units(step.total) !== "0").map((step) => [minute(step.since), ...shown.map((one) => written(step.protocols[one])), written(step.total)])));
+  }));
 }
 
 const compact = (value) => new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 }).format(value);

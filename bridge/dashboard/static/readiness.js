@@ -4,6 +4,8 @@ import { PROTOCOLS, bar, figure, h, panel, protocol, table } from "./dom.js";
 import { count, minute, percent, plural, short, sums } from "./words.js";
 
 const WINDOWS = { "7d": "7 days", "14d": "14 days", "30d": "30 days", "90d": "90 days" };
+// What stands between backticks is a word of ours.
+const coded = (text) => text.split("`").map((part, place) => (place % 2 ? h("code", {}, part) : part));
 const chosen = { protocol: "x402-v1", window: "14d" };
 
 export async function readiness({ ask, about, state, again, asked }) {
@@ -53,7 +55,7 @@ function verdict(found, about) {
       figure("Moved already", count(found.moved), "have paid in another protocol too"),
       figure("Payments", count(found.payments), `${percent(found.share_of_payments)} of ${count(found.all_payments)}`),
       figure("Revenue a day", money.length ? money.map((line) => h("span", { class: "line" }, line)) : "none")),
-    h("h4", {}, "What to do next"), h("ul", { class: "steps" }, found.next.map((step) => h("li", {}, step))));
+    h("h4", {}, "What to do next"), h("ul", { class: "steps" }, found.next.map((step) => h("li", {}, coded(step)))));
 }
 
 function groups(title, heading, rows, about) {

@@ -61,19 +61,24 @@ export function tokenOf(asset, tokens) {
   return found.length && found.every((token) => token.decimals === found[0].decimals && token.symbol === found[0].symbol) ? found[0] : null;
 }
 
+/** Call each token by its symbol, and by its network too where several of that symbol are in `assets`. */
+export function label(tokens, assets) {
+  const seen = new Set(assets.map((asset) => asset.toLowerCase()));
+  const present = tokens.filter((token) => seen.has(token.address.toLowerCase()));
+  for (const token of tokens) {
+    const others = present.filter((other) => other.symbol === token.symbol);
+    token.label = others.length > 1 ? `${token.symbol} (${token.network_name ?? token.network})` : token.symbol;
+  }
+}
+
 /** A sum of one asset in words. */
 export function sum(asset, units, tokens) {
   const token = tokenOf(asset, tokens);
-  return token ? `${exact(units, token.decimals)} ${token.symbol}` : `${exact(units, 0)} units of ${short(asset.slice(asset.lastIndexOf("/") + 1)) || "?"}`;
+  return token ? `${exact(units, token.decimals)} ${token.label}` : `${exact(units, 0)} units of ${short(asset.slice(asset.lastIndexOf("/") + 1)) || "?"}`;
 }
 
-/** What an asset is called, with its network where there are several of the name. */
-export function assetName(asset, tokens, all = []) {
-  const token = tokenOf(asset, tokens);
-  const name = token ? token.symbol : short(asset.slice(asset.lastIndexOf("/") + 1)) || "unknown asset";
-  const same = all.filter((other) => (tokenOf(other, tokens)?.symbol ?? other) === (token?.symbol ?? asset));
-  return same.length > 1 && token ? `${name} (${token.network_name ?? token.network})` : name;
-}
+/** What an asset is called. */
+export const assetName = (asset, tokens) => tokenOf(asset, tokens)?.label ?? (short(asset.slice(asset.lastIndexOf("/") + 1)) || "unknown asset");
 
 /** Sums by asset, each on a line of its own. */
 export const sums = (revenue, tokens) => Object.entries(revenue).map(([asset, units]) => sum(asset, units, tokens));
