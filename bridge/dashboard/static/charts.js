@@ -4,7 +4,7 @@
 import { h } from "./dom.js";
 import { day, minute } from "./words.js";
 
-const HEIGHT = 260;
+const HEIGHT = 240;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -64,7 +64,7 @@ export function stacked({ title, steps, series, say, axis, top, marks = [] }) {
       },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       axes: [
-        { stroke: ink, grid: { show: false }, ticks: { stroke: line, width: 1, size: 4 }, font: FONT, space: 64, values: (_, values) => values.map(date) },
+        { stroke: ink, grid: { show: false }, ticks: { stroke: line, width: 1, size: 4 }, font: FONT, space: 64, size: 30, values: (_, values) => values.map(date) },
         { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: FONT, size: 56, values: (_, values) => values.map(axis) },
       ],
       series: [{}, ...order.map((one) => ({
@@ -99,22 +99,33 @@ const FONT = "12px system-ui, sans-serif";
 
 function lines(plot, marks) {
   const { ctx, bbox } = plot;
+  const scale = devicePixelRatio;
+  const ink = colour("--ink"), paper = colour("--panel");
   ctx.save();
-  ctx.strokeStyle = ctx.fillStyle = colour("--ink");
-  ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
-  ctx.lineWidth = 1.25 * devicePixelRatio;
-  ctx.font = `600 ${11 * devicePixelRatio}px system-ui, sans-serif`;
+  ctx.font = `600 ${11 * scale}px system-ui, sans-serif`;
+  ctx.textAlign = "center";
   let last = -Infinity;
   for (const mark of marks) {
-    const left = plot.valToPos(mark.at, "x", true);
+    const left = Math.round(plot.valToPos(mark.at, "x", true));
     if (left < bbox.left || left > bbox.left + bbox.width) continue;
-    ctx.beginPath();
-    ctx.moveTo(left, bbox.top);
-    ctx.lineTo(left, bbox.top + bbox.height);
-    ctx.stroke();
+    // Light below dark, so that it is seen on every colour.
+    for (const [style, width, dash] of [[paper, 4, []], [ink, 1.5, [5 * scale, 3 * scale]]]) {
+      ctx.strokeStyle = style;
+      ctx.lineWidth = width * scale;
+      ctx.setLineDash(dash);
+      ctx.beginPath();
+      ctx.moveTo(left, bbox.top);
+      ctx.lineTo(left, bbox.top + bbox.height);
+      ctx.stroke();
+    }
     // Numbers that would lie on each other are left to the list below.
-    if (left - last > 14 * devicePixelRatio) ctx.fillText(mark.number, left + 3 * devicePixelRatio, bbox.top + 11 * devicePixelRatio);
+    if (left - last < 16 * scale) continue;
     last = left;
+    const wide = ctx.measureText(mark.number).width + 8 * scale;
+    ctx.fillStyle = ink;
+    ctx.fillRect(left - wide / 2, bbox.top, wide, 15 * scale);
+    ctx.fillStyle = paper;
+    ctx.fillText(mark.number, left, bbox.top + 11.5 * scale);
   }
   ctx.restore();
 }

@@ -30,9 +30,9 @@ export function panel(title, ...children) {
   return h("section", { class: "panel", "aria-labelledby": id }, h("h3", { id }, title), ...children);
 }
 
-/** One figure with its name. */
+/** One figure with its name; sums need more room. */
 export function figure(name, value, note) {
-  return h("div", { class: "figure" }, h("dt", {}, name), h("dd", {}, value, note ? h("small", {}, note) : null));
+  return h("div", { class: `figure${Array.isArray(value) ? " broad" : ""}` }, h("dt", {}, name), h("dd", {}, value, note ? h("small", {}, note) : null));
 }
 
 /** A bar as wide as its share of the most. */

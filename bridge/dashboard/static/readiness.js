@@ -54,6 +54,7 @@ function verdict(found, about) {
       figure("Payers left", count(found.payers), `${percent(found.share_of_payers)} of ${count(found.all_payers)}`),
       figure("Moved already", count(found.moved), "have paid in another protocol too"),
       figure("Payments", count(found.payments), `${percent(found.share_of_payments)} of ${count(found.all_payments)}`),
+      figure("Refused", count(found.refused), found.stage ? `by levers; it is ${found.stage} on every route` : "by levers"),
       figure("Revenue a day", money.length ? money.map((line) => h("span", { class: "line" }, line)) : "none")),
     h("h4", {}, "What to do next"), h("ul", { class: "steps" }, found.next.map((step) => h("li", {}, coded(step)))));
 }
