@@ -55,6 +55,8 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 MAX_ROUTES = 500
 MAX_REASONS = 64
+LONGEST = 200
+"""Characters of a label's value. Before a gateway anybody can send any path, as long as a header may be."""
 OTHER = "other"
 """Stands for every further value of a label that has had as many as it may."""
 
@@ -85,6 +87,7 @@ class _Values:
         self._seen: set[str] = set()
 
     def bounded(self, value: str) -> str:
+        value = value[:LONGEST]
         if value in self._seen:
             return value
         if len(self._seen) >= self._limit:

@@ -23,7 +23,7 @@ from bridge.clock import system_clock
 from bridge.config import ConfigError
 from bridge.events import EVENTS
 from bridge.litestar import PaymentConfig, PaymentPlugin
-from bridge.metrics import MAX_REASONS, MAX_ROUTES, METRICS, OTHER, Metrics
+from bridge.metrics import LONGEST, MAX_REASONS, MAX_ROUTES, METRICS, OTHER, Metrics
 from bridge.stores import MemoryStore
 from bridge.testing import FakeSettler, ask, pay
 from tests.bridge.gateway.lab import lab
@@ -189,6 +189,14 @@ def test_series_are_bounded() -> None:
     assert len({s.labels["reason"] for s in found}) == MAX_REASONS + 1
     assert sum(s.value for s in found) == MAX_ROUTES + 50 + MAX_REASONS + 50 + 1
     assert sum(s.value for s in found if s.labels["reason"] == OTHER) == 52
+
+
+def test_a_label_is_short() -> None:
+    """Before a gateway anybody can send a path of sixty thousand characters, five hundred times."""
+    metrics = Metrics()
+    metrics.sink("payment.rejected", {"protocol": "mpp", "route": "GET /" + "a" * 60_000, "reason": "expired"})
+    found = [sample for family in metrics._registry.collect() for sample in family.samples]
+    assert max(len(value) for sample in found for value in sample.labels.values()) == LONGEST
 
 
 def test_every_event_of_a_payment_is_counted() -> None:
