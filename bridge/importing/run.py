@@ -49,7 +49,7 @@ def run(wanted: Wanted) -> int:
         raise click.ClickException(str(error)) from None
     diff = compare(table)
     as_json = wanted.form == "json"
-    click.echo(msgspec.json.format(msgspec.json.encode(diff)).decode() if as_json else "\n".join(_lines(diff)))
+    click.echo(msgspec.json.format(msgspec.json.encode(diff)).decode() if as_json else "\n".join(_plain(_lines(diff))))
     if table.refused and not wanted.partial:
         return 1
     if wanted.write is not None:
@@ -138,6 +138,11 @@ def _lines(diff: Diff) -> list[str]:
         if notes:
             lines += ["", title, *map(_line, notes)]
     return lines
+
+
+def _plain(lines: list[str]) -> list[str]:
+    """Without what a terminal would obey: part of it comes from a stranger's server, or document."""
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 
 
 def _line(note: Note) -> str:

@@ -1,5 +1,6 @@
 """Every source of `x402-mpp import`: a module, a JSON table, an OpenAPI document, a live server; what is written."""
 
+import base64
 import json
 import sys
 import threading
@@ -311,6 +312,18 @@ async def test_several_paths_of_a_live_server(live: Any) -> None:
         "GET /api/odd": "its 402 cannot be read",
         "GET /api/none": "it asks for payment in no protocol known here",
     }
+
+
+async def test_a_strangers_words_give_a_terminal_no_orders(live: Any) -> None:
+    """Names and sentences of the server's are printed; escape sequences among them are not."""
+    _, headers, body = await canned(House(), only="x402-v2")
+    ((name, value),) = headers
+    required = json.loads(base64.b64decode(value))
+    required["extensions"] = {"\x1b]0;owned\x07": {}}
+    said = base64.b64encode(json.dumps(required).encode()).decode()
+    result = run("--url", live({"GET /report": (402, [(name, said)], body)}) + "/report")
+    assert "owned" in result.output
+    assert not {"\x1b", "\x07"} & set(result.output)
 
 
 def test_a_server_that_is_not_there() -> None:
