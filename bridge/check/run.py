@@ -99,7 +99,8 @@ def _request(url: str, method: str | None, headers: Sequence[str], data: str | N
     for header in headers:
         name, colon, value = header.partition(":")
         if not colon or not name.strip() or not (name + value).isascii() or not (name + value).isprintable():
-            raise click.BadParameter(f"{header!r} is not NAME:VALUE", param_hint="--header")
+            # Not quoted: it may hold a token, and a log of CI keeps what is printed.
+            raise click.BadParameter("write NAME:VALUE, in printable ASCII", param_hint="--header")
         pairs.append((name.strip(), value.strip()))
     body = b"" if data is None else _body(data)
     if body and not any(name.lower() == "content-type" for name, _ in pairs):

@@ -747,7 +747,7 @@ def test_redirects_are_followed_when_asked_and_not_blindly() -> None:
         (["ftp://x/"], 2, "no http or https URL"),
         (["http://127.0.0.1:1/x"], 1, "GET http://127.0.0.1:1/x: "),
         (["http://127.0.0.1:1/x", "--ignore", "nonsense"], 2, "no such rule: nonsense"),
-        (["http://127.0.0.1:1/x", "--header", "nonsense"], 2, "is not NAME:VALUE"),
+        (["http://127.0.0.1:1/x", "--header", "nonsense"], 2, "write NAME:VALUE"),
         (["http://127.0.0.1:1/x", "--data", "@/nowhere"], 2, "No such file"),
         (["http://127.0.0.1:1/x", "--connect-to", "a/b"], 1, "write host:port"),
         (["http://127.0.0.1:1/x", "--expect", "x402"], 2, "x402-v1"),
