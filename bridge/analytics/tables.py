@@ -151,7 +151,11 @@ def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
         f"{r.protocol}, {when(r.since)} to {when(r.until)} UTC",
         *_notes(r.recorded_since, r),
         "",
-        f"Switching it off today loses {r.payers} of {r.all_payers} payers,",
+        (
+            f"It is switched off. Before that, it was paid in by {r.payers} of {r.all_payers} payers,"
+            if r.stage == "refused"
+            else f"Switching it off today loses {r.payers} of {r.all_payers} payers,"
+        ),
         *(f"{each} a day (atomic units)," for each in money),
         f"{r.payments} of {r.all_payments} payments in {r.days:.1f} days.",
         f"Of these {r.payers} payers, {r.moved} have already paid in another protocol.",

@@ -35,30 +35,32 @@ from translators.levers_toml import write_change
 from translators.payment import Payment, Protocol
 
 BEGIN = datetime(2027, 1, 1, tzinfo=UTC)
-START = BEGIN.timestamp()
+"""The first midnight of the days that `docs/migrating.md` shows."""
 WEIGHTS = {"GET /weather": 40, "GET /report/{id}": 30, "GET /feed": 15, "POST /render": 10, "GET /archive": 5}
 assert WEIGHTS.keys() == ROUTES.keys()
 
 BEFORE = 'migration = "https://shop.example/moving"\nshadow = true\n\n[levers."*"]\nmpp = "off"\n'
 """The levers of the first day: x402 as ever, and MPP tried out in its shadow."""
 
-LAST_DAYS = {
-    "on_until": BEGIN + timedelta(days=28),
-    "brownouts": [
-        {"from": BEGIN + timedelta(days=42), "until": BEGIN + timedelta(days=49), "daily": "10:00-16:00"},
-    ],
-    "refused_from": BEGIN + timedelta(days=52),
-}
-"""What the plan says of x402 v1."""
-
-OWNER: dict[int, tuple[str, dict[str, Any]]] = {
-    7: ("mpp canary 10 %", {"mpp": {"stage": "canary", "share": "10%"}}),
-    11: ("mpp canary 50 %", {"mpp": {"stage": "canary", "share": "50%"}}),
-    14: ("mpp on", {"mpp": "on"}),
-    20: ("mpp preferred", {"mpp": "preferred"}),
-    24: ("x402-v1: a plan", {"x402-v1": LAST_DAYS}),
+OWNER: dict[int, tuple[str, str, dict[str, Any]]] = {
+    7: ("mpp canary 10 %", "mpp", {"stage": "canary", "share": "10%"}),
+    11: ("mpp canary 50 %", "mpp", {"stage": "canary", "share": "50%"}),
+    14: ("mpp on", "mpp", {"stage": "on"}),
+    20: ("mpp preferred", "mpp", {"stage": "preferred"}),
+    24: ("x402-v1: a plan", "x402-v1", {}),
 }
 """What the owner does, in the morning of a day."""
+
+
+def _plan(begin: datetime) -> dict[str, Any]:
+    """What the plan says of x402 v1."""
+    first, last = begin + timedelta(days=42), begin + timedelta(days=49)
+    return {
+        "on_until": begin + timedelta(days=28),
+        "brownouts": [{"from": first, "until": last, "daily": "10:00-16:00"}],
+        "refused_from": begin + timedelta(days=52),
+    }
+
 
 BY_CLOCK = {28: "x402-v1 deprecated", 42: "x402-v1 brownouts", 49: "", 52: "x402-v1 refused"}
 MOMENTS = (10, 24, 42, 52, 60)
@@ -68,9 +70,10 @@ MOMENTS = (10, 24, 42, 52, 60)
 class Fleet:
     """The fleet under way."""
 
-    def __init__(self, *, events: str, levers: Path, days: int, seed: int, visits: float) -> None:
+    def __init__(self, *, events: str, levers: Path, begin: datetime, days: int, seed: int, visits: float) -> None:
         self.rng = Random(seed)
-        self.clock = FixedClock(START)
+        self.begin, self.start = begin, begin.timestamp()
+        self.clock = FixedClock(self.start)
         self.books = Books()
         self.levers, self.days, self.visits = levers, days, visits
         levers.write_text(BEFORE)
@@ -87,18 +90,18 @@ class Fleet:
     @property
     def day(self) -> int:
         """Which day it is, the first being 0."""
-        return int((self.clock.now - START) // DAY)
+        return int((self.clock.now - self.start) // DAY)
 
     async def run(self) -> None:
         """All days, from the first midnight to the last."""
         for day in range(self.days):
-            await self._until(START + day * DAY)
+            await self._until(self.start + day * DAY)
             await self._act(day)
             for at, client in self._visits_of(day):
-                await self._until(START + day * DAY + at)
-                if self.clock.now < START + self.days * DAY - 2 * HOUR:
+                await self._until(self.start + day * DAY + at)
+                if self.clock.now < self.start + self.days * DAY - 2 * HOUR:
                     await self._visit(client)
-        await self._until(START + self.days * DAY - 1)
+        await self._until(self.start + self.days * DAY - 1)
         await asyncio.sleep(0)
 
     async def stop(self) -> None:
@@ -119,7 +122,7 @@ class Fleet:
     async def _until(self, at: float) -> None:
         """Let time pass; by the hour, the server looks at its levers and at payments that nobody works on."""
         while self._looked + HOUR <= max(at, self.clock.now):
-            self._looked = START if self._looked < 0 else self._looked + HOUR
+            self._looked = self.start if self._looked < 0 else self._looked + HOUR
             self.clock.now = max(self.clock.now, self._looked)
             await self.shop.look()
             await self._reconcile()
@@ -137,7 +140,8 @@ class Fleet:
     async def _act(self, day: int) -> None:
         """What the owner does this morning: a change at the end of the file of levers, as `x402-mpp levers` adds it."""
         if day in OWNER:
-            said = {"levers": {"*": OWNER[day][1]}}
+            _, protocol, lever = OWNER[day]
+            said = {"levers": {"*": {protocol: lever or _plan(self.begin)}}}
             with self.levers.open("a") as file:
                 file.write(write_change(self.clock.now, "olga", said))
             await self.shop.look()
@@ -336,41 +340,45 @@ def _quiet() -> Iterator[None]:
         structlog.configure(**before)
 
 
-async def simulate(*, events: str, days: int = 60, seed: int = 7, visits: float = 0.25) -> Outcome:
-    """Send the fleet for `days`, with so many `visits` a client and day, and compare the books with the report."""
+async def simulate(
+    *, events: str, begin: datetime = BEGIN, days: int = 60, seed: int = 7, visits: float = 0.25
+) -> Outcome:
+    """Send the fleet for `days`, with so many `visits` a client and day, and compare the books with the reports."""
     with _quiet(), tempfile.TemporaryDirectory() as folder:
-        under_way = Fleet(events=events, levers=Path(folder, "levers.toml"), days=days, seed=seed, visits=visits)
+        levers = Path(folder, "levers.toml")
+        under_way = Fleet(events=events, levers=levers, begin=begin, days=days, seed=seed, visits=visits)
         await under_way.shop.app.gate.start(under_way.shop.app.config.offers_to_check())
         try:
             await under_way.run()
         finally:
             await under_way.stop()
     with open_events(events) as opened:
-        comparison = compare(under_way.books, opened, START, days, MOMENTS, _marks(days))
+        comparison = compare(under_way.books, opened, under_way.start, days, MOMENTS, _marks(under_way.start, days))
     moved = sum(settled.amount for settled in under_way.shop.chain.moved.values())
     comparison.equal("earned and moved", sum(c.amount for c in under_way.books.cheques if c.is_earned), moved)
     return Outcome(under_way, comparison)
 
 
-def _marks(days: int) -> list[tuple[float, str, str]]:
+def _marks(start: float, days: int) -> list[tuple[float, str, str]]:
     """Every change of a stage that there has to be: when, of which protocol, and what it became."""
-    made = [(day, "mpp", {7: "canary", 11: "canary", 14: "on", 20: "preferred"}[day]) for day in OWNER if day != 24]
+    made: list[tuple[float, str, str]] = [(day, of, lever["stage"]) for day, (_, of, lever) in OWNER.items() if lever]
     made.append((28, "x402-v1", "deprecated"))
     for day in range(42, 49):
         made += [(day + 10 / 24, "x402-v1", "brownout"), (day + 16 / 24, "x402-v1", "deprecated")]
     made.append((52, "x402-v1", "refused"))
-    return [(round(START + day * DAY, 3), protocol, stage) for day, protocol, stage in made if day < days]
+    return [(round(start + day * DAY, 3), protocol, stage) for day, protocol, stage in made if day < days]
 
 
 def story(outcome: Outcome, events: str) -> Iterator[str]:
     """The days, three at a time, then who would have been lost and who was."""
     under_way, comparison = outcome
-    books, days = under_way.books, under_way.days
-    yield f"{len(under_way.clients)} clients, {days} days from {BEGIN:%Y-%m-%d}, {under_way.requests} requests"
+    books, days, start = under_way.books, under_way.days, under_way.start
+    began = f"{under_way.begin:%Y-%m-%d}"
+    yield f"{len(under_way.clients)} clients, {days} days from {began}, {under_way.requests} requests"
     yield ""
     yield "day    402s  tried  failed  x402-v1  x402-v2   mpp  what happened"
     for day in range(0, days, 3):
-        lines = books.within(START + day * DAY, START + (day + 3) * DAY).lines
+        lines = books.within(start + day * DAY, start + (day + 3) * DAY).lines
         what = Counter(line.what for line in lines)
         paid = Counter(line.protocol for line in lines if line.what == "earned")
         news = [OWNER[d][0] if d in OWNER else BY_CLOCK[d] for d in range(day, day + 3) if d in OWNER or d in BY_CLOCK]
@@ -381,7 +389,7 @@ def story(outcome: Outcome, events: str) -> Iterator[str]:
     yield ""
     yield "asked on day    switching x402-v1 off loses   of whom pay in another already   atomic units a day"
     for moment in (m for m in MOMENTS if m <= days):
-        r = books.readiness("x402-v1", START + (moment - 14) * DAY, START + moment * DAY)
+        r = books.readiness("x402-v1", start + (moment - 14) * DAY, start + moment * DAY)
         a_day = sum(map(int, r["revenue_per_day"].values()))
         yield f"{moment:>12}    {r['payers']:>11} of {r['all_payers']:>3} payers   {r['moved']:>29}   {a_day:>18}"
     refused = Counter(line.client for line in books.lines if line.reason == "protocol_refused")
@@ -396,13 +404,14 @@ def story(outcome: Outcome, events: str) -> Iterator[str]:
     yield f"{comparison.compared} figures of the reports held against the fleet's own books: {wrong} differ."
     yield from comparison.differences[:20]
     yield ""
-    until = (BEGIN + timedelta(days=days)).date()
+    until = (under_way.begin + timedelta(days=days)).date()
     yield "Look for yourself:"
     yield f"  x402-mpp report --events {events}"
     yield f"  x402-mpp report shares --events {events} --step 1w"
     yield f"  x402-mpp report readiness --events {events} --protocol x402-v1 --window 14d --until {until}"
     yield f"  x402-mpp report clients --events {events}"
-    yield f"  x402-mpp report marks --events {events}"
+    yield f"  x402-mpp report marks --events {events} --until {until}"
+    yield f"  x402-mpp dashboard --events {events}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -410,6 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Two hundred clients move from x402 to MPP in sixty days.")
     parser.add_argument("--events", default="fleet.sqlite3", help="the event store's file; it must not be there yet")
     parser.add_argument("--days", type=int, default=60, help="how many days to play")
+    parser.add_argument("--begin", metavar="DATE", help="the first day; without it, the last one was yesterday")
     parser.add_argument("--seed", type=int, default=7, help="another seed is another fleet")
     parser.add_argument("--visits", type=float, default=0.25, help="of a client on a day, on average")
     options = parser.parse_args(arguments)
@@ -417,7 +427,15 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{options.events} is there already: its figures would be added to")
     if not 1 <= options.days <= 60 or not 0 < options.visits <= 20:
         parser.error("--days is 1 to 60, --visits more than 0 and at most 20")
-    outcome = asyncio.run(simulate(events=options.events, days=options.days, seed=options.seed, visits=options.visits))
+    begin = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=options.days)
+    if options.begin is not None:
+        try:
+            begin = datetime.fromisoformat(options.begin).replace(tzinfo=UTC)
+        except ValueError as error:
+            parser.error(f"--begin: {error}")
+    outcome = asyncio.run(
+        simulate(events=options.events, begin=begin, days=options.days, seed=options.seed, visits=options.visits)
+    )
     print("\n".join(story(outcome, options.events)))
     return 1 if outcome.comparison.differences else 0
 
