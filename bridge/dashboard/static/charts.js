@@ -101,31 +101,38 @@ function lines(plot, marks) {
   const { ctx, bbox } = plot;
   const scale = devicePixelRatio;
   const ink = colour("--ink"), paper = colour("--panel");
+  const shown = marks
+    .map((mark) => ({ ...mark, left: Math.round(plot.valToPos(mark.at, "x", true)) }))
+    .filter(({ left }) => left >= bbox.left && left <= bbox.left + bbox.width);
   ctx.save();
-  ctx.font = `600 ${11 * scale}px system-ui, sans-serif`;
-  ctx.textAlign = "center";
   let last = -Infinity;
-  for (const mark of marks) {
-    const left = Math.round(plot.valToPos(mark.at, "x", true));
-    if (left < bbox.left || left > bbox.left + bbox.width) continue;
+  for (const mark of shown) {
+    // Of many at a time the first has a line, and the others a tick: else they would hide what they stand on.
+    const isFirst = mark.left - last >= 12 * scale;
+    if (isFirst) last = mark.left;
     // Light below dark, so that it is seen on every colour.
-    for (const [style, width, dash] of [[paper, 4, []], [ink, 1.5, [5 * scale, 3 * scale]]]) {
+    for (const [style, width, dash] of [[paper, 3, []], [ink, 1.25, isFirst ? [5 * scale, 3 * scale] : []]]) {
       ctx.strokeStyle = style;
       ctx.lineWidth = width * scale;
       ctx.setLineDash(dash);
       ctx.beginPath();
-      ctx.moveTo(left, bbox.top);
-      ctx.lineTo(left, bbox.top + bbox.height);
+      ctx.moveTo(mark.left, bbox.top);
+      ctx.lineTo(mark.left, bbox.top + (isFirst ? bbox.height : 15 * scale));
       ctx.stroke();
     }
+  }
+  ctx.font = `600 ${11 * scale}px system-ui, sans-serif`;
+  ctx.textAlign = "center";
+  last = -Infinity;
+  for (const mark of shown) {
     // Numbers that would lie on each other are left to the list below.
-    if (left - last < 16 * scale) continue;
-    last = left;
+    if (mark.left - last < 24 * scale) continue;
+    last = mark.left;
     const wide = ctx.measureText(mark.number).width + 8 * scale;
     ctx.fillStyle = ink;
-    ctx.fillRect(left - wide / 2, bbox.top, wide, 15 * scale);
+    ctx.fillRect(mark.left - wide / 2, bbox.top, wide, 15 * scale);
     ctx.fillStyle = paper;
-    ctx.fillText(mark.number, left, bbox.top + 11.5 * scale);
+    ctx.fillText(mark.number, mark.left, bbox.top + 11.5 * scale);
   }
   ctx.restore();
 }

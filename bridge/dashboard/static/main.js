@@ -83,13 +83,19 @@ async function show(focus) {
     label(about.tokens, names.asset);
     drawFilters();
     const asked = span(state);
-    let lacks;
-    [parts, lacks, names] = await Promise.all([
-      draw({ ask, about, state, asked, filters: filters(state), signal: leaving.signal, failed, again: show }), ask("report", asked), ask("names")]);
+    // Every answer with figures says how many events they lack.
+    let dropped = 0;
+    const noting = async (...question) => {
+      const answer = await ask(...question);
+      dropped = Math.max(dropped, answer?.dropped ?? 0);
+      return answer;
+    };
+    [parts, names] = await Promise.all([
+      draw({ ask: noting, about, state, asked, filters: filters(state), signal: leaving.signal, failed, again: show, go }), ask("names")]);
     // Somebody new may be among them.
     label(about.tokens, names.asset);
     if (mine === turn) drawFilters();
-    if (lacks.dropped && state.section !== "health") parts = [warning(lacks.dropped), ...parts];
+    if (dropped && state.section !== "health") parts = [warning(dropped), ...parts];
     if (mine === turn) status.textContent = `As of ${new Date().toISOString().slice(11, 19)} UTC`;
   } catch (error) {
     if (!(error instanceof Trouble)) console.error(error);

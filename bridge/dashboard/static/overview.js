@@ -7,13 +7,13 @@ import { assetName, count, day, milliseconds, minute, percent, plural, sum, sums
 
 const DAY = 86_400;
 
-export async function overview({ ask, state, about, asked, filters }) {
+export async function overview({ ask, state, about, asked, filters, go }) {
   const report = await ask("report", { ...asked, ...filters });
   const length = report.until - report.since;
   const step = length <= 3 * DAY ? "1h" : length <= 100 * DAY ? "1d" : "7d";
   const edges = { since: report.since, until: report.until };
   const [steps, marks] = await Promise.all([ask("shares", { ...edges, ...filters, step }), ask("marks", edges)]);
-  if (!report.total.challenged && !report.total.attempted && !report.total.settled) return [nothing(report)];
+  if (!report.total.challenged && !report.total.attempted && !report.total.settled) return [nothing(report, go)];
   const shown = PROTOCOLS.filter((name) => !state.protocol || state.protocol === name);
   const moved = marksOf(marks, state);
   return [
@@ -25,10 +25,11 @@ export async function overview({ ask, state, about, asked, filters }) {
   ];
 }
 
-function nothing(report) {
-  return h("p", { class: "empty" }, report.recorded_since === null
-    ? "No events are recorded yet. They appear here as soon as a priced route is asked for."
-    : `No events from ${minute(report.since)} to ${minute(report.until)} UTC with these filters. Events are recorded since ${day(report.recorded_since)}.`);
+function nothing(report, go) {
+  if (report.recorded_since === null) return h("p", { class: "empty" }, "No events are recorded yet. They appear here as soon as a priced route is asked for.");
+  return h("div", { class: "empty" },
+    h("p", {}, `No events from ${minute(report.since)} to ${minute(report.until)} UTC with these filters. Events are recorded since ${day(report.recorded_since)}.`),
+    h("button", { type: "button", onclick: () => go({ range: "all" }) }, "Show all that is recorded"));
 }
 
 function figures({ total, unidentified }, about) {
@@ -96,7 +97,7 @@ function funnel({ total }) {
   ];
   const most = Math.max(...stages.map(([, value]) => value));
   return panel("From challenge to delivery",
-    table("From challenge to delivery", [["Stage"], ["How many", "number"], ["Of the stage before", "number"], ["", "wide"]],
+    table("From challenge to delivery", [["Stage"], ["How many", "number"], ["Went on", "number"], ["", "wide"]],
       stages.map(([name, value, what], place) => [
         [name, h("small", {}, what)], count(value),
         place && stages[place - 1][1] ? percent(value / stages[place - 1][1]) : "", bar(value, most, `f${place}`)]), { shown: false }),

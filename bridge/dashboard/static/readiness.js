@@ -43,13 +43,8 @@ function choice(state, again) {
 
 function verdict(found, about) {
   const money = sums(found.revenue_per_day, about.tokens);
-  const nobody = !found.payments;
   return panel(`Switching ${found.protocol} off today`,
-    h("p", { class: `verdict ${nobody ? "good" : "warn"}` }, nobody
-      ? `Switching ${found.protocol} off today loses nobody who paid from ${minute(found.since)} to ${minute(found.until)} UTC.`
-      : ["Switching ", h("strong", {}, found.protocol), " off today loses ", h("strong", {}, plural(found.payers, "payer")),
-        money.length ? [" and ", h("strong", {}, `${money.join(" + ")} a day`)] : "", ". ",
-        found.moved ? `${count(found.moved)} of them ${found.moved === 1 ? "has" : "have"} already paid in another protocol.` : "None of them has paid in another protocol yet."]),
+    h("p", { class: `verdict ${found.payments && found.stage !== "refused" ? "warn" : "good"}` }, said(found, money)),
     h("dl", { class: "figures" },
       figure("Payers left", count(found.payers), `${percent(found.share_of_payers)} of ${count(found.all_payers)}`),
       figure("Moved already", count(found.moved), "have paid in another protocol too"),
@@ -57,6 +52,16 @@ function verdict(found, about) {
       figure("Refused", count(found.refused), found.stage ? `by levers; it is ${found.stage} on every route` : "by levers"),
       figure("Revenue a day", money.length ? money.map((line) => h("span", { class: "line" }, line)) : "none")),
     h("h4", {}, "What to do next"), h("ul", { class: "steps" }, found.next.map((step) => h("li", {}, coded(step)))));
+}
+
+function said(found, money) {
+  const strong = (text) => h("strong", {}, text);
+  const time = `from ${minute(found.since)} to ${minute(found.until)} UTC`;
+  if (!found.payments) return `Switching ${found.protocol} off today loses nobody who paid ${time}.`;
+  const loss = [strong(plural(found.payers, "payer")), money.length ? [" and ", strong(`${money.join(" + ")} a day`)] : ""];
+  const also = found.moved ? ` ${count(found.moved)} of them ${found.moved === 1 ? "has" : "have"} already paid in another protocol.` : " None of them has paid in another protocol yet.";
+  if (found.stage === "refused") return [`${found.protocol} is switched off already. Before that, ${time}, it had `, loss, ".", also];
+  return [`Switching ${found.protocol} off today loses `, loss, ".", also];
 }
 
 function groups(title, heading, rows, about) {

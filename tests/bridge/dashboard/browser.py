@@ -20,7 +20,7 @@ from selenium.webdriver.support.select import Select
 T = TypeVar("T")
 
 LOOK = (Path(__file__).parent / "look.js").read_text("utf-8")
-SECONDS = 20.0
+SECONDS = 60.0
 FLAGS = (
     "--headless",
     "--no-sandbox",

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from fastapi import FastAPI
 
 from bridge.analytics import Filters, open_events
 from bridge.analytics.http import QUESTIONS
@@ -245,6 +246,18 @@ async def test_links_lead_to_the_files(path: str, root_path: str, raw: str, expe
         assert (
             await get(app, str(httpx.URL(f"http://here{raw}").join(link).path), root_path=root_path)
         ).status_code == 200
+
+
+async def test_mounted_in_fastapi(market: str) -> None:
+    """As an application of its own, below whatever path."""
+    app = FastAPI()
+    app.mount("/payments", shown(market))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here", follow_redirects=True) as client:
+        for path in ("/payments", "/payments/", "/payments/main.js", "/payments/api/report"):
+            assert (await client.get(path)).status_code == 200, path
+        assert 'src="main.js"' in (await client.get("/payments")).text
+        assert (await client.get("/payments/nothing")).status_code == 404
 
 
 # What the event store does not know

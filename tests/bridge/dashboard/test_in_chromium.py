@@ -3,22 +3,33 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from litestar import Litestar, get
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException
+from litestar.handlers.base import BaseRouteHandler
 from selenium.webdriver.common.keys import Keys
 
-from bridge.analytics import Events, Filters, open_events
+from bridge.analytics import Events, EventStore, Filters, open_events
 from bridge.dashboard import Dashboard
+from bridge.litestar import DashboardConfig, PaymentConfig, PaymentPlugin
+from bridge.payers import read_402, sign
 from bridge.serving import listen, serve
-from bridge.testing import FixedClock
+from bridge.stores import MemoryStore
+from bridge.testing import FakeSettler, FixedClock
 from tests.bridge.analytics.conftest import write
 from tests.bridge.analytics.samples import DAY, challenged, paid, rejected
 from tests.bridge.dashboard.browser import Browser, chromium
 from tests.bridge.dashboard.market import BASE, LEVERS, NOW, TEST
+from tests.bridge.harness import PAYER, RECIPIENT, envelope
 from translators.networks import KNOWN_TOKENS
+from translators.payment import Protocol
 
 SECTIONS = ["Overview", "Failures", "Readiness", "Levers", "Live", "Health"]
 PROTOCOLS = ["x402-v1", "x402-v2", "mpp"]
@@ -35,12 +46,12 @@ class Serving:
         self.stops: list[asyncio.Event] = []
         self.served: list[Any] = []
 
-    def serve(self, app: Any) -> str:
+    def serve(self, app: Any, **settings: Any) -> str:
         sock = listen("127.0.0.1", 0)
         stop = asyncio.Event()
 
         async def run() -> None:
-            async with serve(app, sock):
+            async with serve(app, sock, **settings):
                 await stop.wait()
 
         self.stops.append(stop)
@@ -400,6 +411,8 @@ def test_nothing_to_show(browser: Browser, serving: Serving, tmp_path: Path) -> 
         assert browser.figures()["Payments"] == "1"
         browser.choose("range", "7d")
         assert "No events from" in browser.text("#main")
+        browser.acts(lambda: browser.click("Show all that is recorded"))
+        assert browser.figures()["Payments"] == "1"
     finally:
         browser.url = home
 
@@ -428,6 +441,60 @@ def test_what_goes_wrong_has_words(browser: Browser, serving: Serving, tmp_path:
         assert "no payment was lost" in browser.text(".verdict")
     finally:
         browser.url = home
+
+
+def test_in_litestar(browser: Browser, serving: Serving, tmp_path: Path) -> None:
+    """Mounted and guarded: who may look sees a payment in each protocol come in, and how settler and store do."""
+    settler = FakeSettler()
+    config = PaymentConfig(
+        recipient=RECIPIENT,
+        settler=settler,
+        network="base-sepolia",
+        store=MemoryStore(),
+        event_store=EventStore(url=f"sqlite:{tmp_path}/events.sqlite3", flush_seconds=0.05),
+    )
+
+    @get("/report", price="0.01")
+    async def report() -> str:
+        return "the report"
+
+    def owner_only(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        if connection.headers.get("x-owner") != "yes":
+            raise NotAuthorizedException
+
+    plugin = PaymentPlugin(config, dashboard=DashboardConfig(guards=[owner_only]))
+    home, browser.url = browser.url, serving.serve(Litestar([report], plugins=[plugin]), lifespan="on")
+    try:
+        browser.driver.execute_cdp_cmd("Network.enable", {})
+        browser.driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"x-owner": "yes"}})
+        with httpx.Client(base_url=browser.url) as client:
+            assert client.get("/payments").status_code == 401
+            browser.open("payments#live")
+            assert "Nothing yet." in browser.text("#main")
+            for protocol in Protocol:
+                asked = read_402(client.get("/report"), protocol)
+                name, value = envelope(sign(asked, PAYER, time.time()), asked)
+                assert client.get("/report", headers={name: value}).text == "the report"
+        rows = browser.until(lambda: found if len(found := _delivered(browser)) == 3 else None, "not paid")
+        assert sorted(row[2] for row in rows) == sorted(PROTOCOLS)
+        assert {(row[3], row[4]) for row in rows} == {("GET /report", "0.01 USDC")}
+        browser.section("Health")
+        assert "Settler: answers" in browser.text("#main")
+        settler.problem = "the relayer has no gas"
+        browser.acts(lambda: browser.click("Refresh"))
+        assert "Settler: does not answer" in browser.text("#main")
+        assert "the relayer has no gas" in browser.text("#main")
+        browser.section("Levers")
+        assert ["GET /report", "mpp", "on"] in [row[:3] for row in browser.table("Stage of each")]
+        browser.section("Overview")
+        assert browser.figures()["Revenue"] == "0.03 USDC"
+    finally:
+        browser.driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {}})
+        browser.url = home
+
+
+def _delivered(browser: Browser) -> list[list[str]]:
+    return [row for row in browser.table("The latest events") if row[1] == "delivered"]
 
 
 def _drop(path: str, events: int) -> None:
