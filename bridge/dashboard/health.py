@@ -111,4 +111,5 @@ async def _store_part(store: Store) -> Part:
     except Exception as error:
         return Part("store", "away", error.detail if isinstance(error, PaymentError) else type(error).__name__)
     figures = {state.value: sum(row.state is state for row in rows) for state in OPEN_STATES}
-    return Part("store", "ok", "Payments under way, or left behind, by state.", figures)
+    most = f" The {MOST_OPEN} touched last." if len(rows) == MOST_OPEN else ""
+    return Part("store", "ok", f"Payments under way, or left behind, by state.{most}", figures)

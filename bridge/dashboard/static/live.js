@@ -17,12 +17,13 @@ export async function live({ ask, about, state, signal, failed }) {
   let last = 0;
   let paused = false;
   let rows = [];
-  const body = h("tbody", {});
+  // Roles, because on a phone the rows are laid out as lines, and no browser takes those for a table.
+  const body = h("tbody", { role: "rowgroup" });
   const note = h("p", { class: "note", role: "status" });
   const empty = h("p", { class: "empty" }, "Nothing yet. Payments appear here as they are recorded.");
-  const grid = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Live tail of payments" }, h("table", {},
+  const grid = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Live tail of payments" }, h("table", { class: "tail", role: "table" },
     h("caption", { class: "unseen" }, "The latest events, the newest first"),
-    h("thead", {}, h("tr", {}, ["When (UTC)", "What", "Protocol", "Route", "Amount", "Payer", "Client", "Why", "Took"].map((name) => h("th", { scope: "col", class: ["Amount", "Took"].includes(name) ? "number" : null }, name)))), body));
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ["When (UTC)", "What", "Protocol", "Route", "Amount", "Payer", "Client", "Why", "Took"].map((name) => h("th", { scope: "col", role: "columnheader", class: ["Amount", "Took"].includes(name) ? "number" : null }, name)))), body));
   const pause = h("button", { type: "button", "aria-pressed": "false", onclick: () => { paused = !paused; pause.setAttribute("aria-pressed", String(paused)); pause.textContent = paused ? "Go on" : "Pause"; tell(); } }, "Pause");
   const all = h("label", { class: "check" }, h("input", { type: "checkbox", id: "challenges", checked: challenges, onchange: (event) => { challenges = event.target.checked; draw(); } }), " Show challenges too");
 
@@ -69,10 +70,12 @@ function row(fact, about) {
   const { dimensions: own, kind } = fact;
   const client = own.version ? `${own.product}/${own.version}` : own.product;
   const asset = own.asset && (own.asset.includes("/") ? own.asset : `${own.network}/${own.asset}`);
-  return h("tr", { class: BAD.has(kind) ? "bad" : null },
-    h("th", { scope: "row" }, second(fact.at).slice(11), h("small", {}, day(fact.at))), h("td", {}, h("span", { class: `what ${BAD.has(kind) ? "bad" : ""}` }, WORDS[kind] ?? kind)),
-    h("td", {}, own.protocol ? protocol(own.protocol) : "not said"),
-    h("td", {}, own.route || "–"), h("td", { class: "number" }, own.asset && fact.amount ? sum(asset, fact.amount, about.tokens) : "–"),
-    h("td", {}, fact.payer ? h("code", { title: fact.payer }, short(fact.payer)) : "–"), h("td", {}, client || "–"),
-    h("td", {}, fact.reason ? h("code", {}, fact.reason) : fact.outcome || "–"), h("td", { class: "number" }, milliseconds(fact.milliseconds)));
+  const cell = (kind_, child) => h("td", { role: "cell", class: [kind_, child === "–" && "none"].filter(Boolean).join(" ") || null }, child);
+  return h("tr", { role: "row", class: BAD.has(kind) ? "bad" : null },
+    h("th", { scope: "row", role: "rowheader" }, second(fact.at).slice(11), h("small", {}, day(fact.at))),
+    cell(null, h("span", { class: `what ${BAD.has(kind) ? "bad" : ""}` }, WORDS[kind] ?? kind)),
+    cell(null, protocol(own.protocol)), cell(null, own.route || "–"),
+    cell("number", own.asset && fact.amount !== "0" ? sum(asset, fact.amount, about.tokens) : "–"),
+    cell(null, fact.payer ? h("code", { title: fact.payer }, short(fact.payer)) : "–"), cell(null, client || "–"),
+    cell(null, fact.reason ? h("code", {}, fact.reason) : fact.outcome || "–"), cell("number", milliseconds(fact.milliseconds)));
 }

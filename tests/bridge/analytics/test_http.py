@@ -11,7 +11,7 @@ import pytest
 from bridge.analytics import EventsAPI, Filters, open_events
 from bridge.analytics.http import QUESTIONS
 from tests.bridge.analytics.conftest import write
-from tests.bridge.analytics.samples import DAY, START, challenged, paid
+from tests.bridge.analytics.samples import DAY, START, TOKEN, challenged, paid
 
 pytestmark = pytest.mark.anyio
 SPAN = f"since={int(START)}&until={int(START + DAY)}"
@@ -51,6 +51,25 @@ async def test_as_in_python(path: str, client: httpx.AsyncClient) -> None:
     tail = (await client.get("/tail?limit=2")).json()
     assert [row["fact"]["kind"] for row in tail] == ["payment.settled", "payment.delivered"]
     assert (await client.get(f"/tail?after={tail[0]['id']}")).json() == tail[1:]
+
+
+async def test_what_there_is_to_narrow_to(url: str) -> None:
+    """Every route, network, asset, protocol and client that was ever seen, each once and in order."""
+    events = [
+        challenged(START, agent="curl/8.1"),
+        *paid(START, "p", "0x01", "mpp"),
+        *paid(START, "q", "0x01", "x402-v1"),
+    ]
+    write(url, [*events, challenged(START + DAY, route="GET /b", agent="zip/1.0")])
+    with open_events(url) as opened:
+        assert opened.names() == {
+            "route": ["GET /b", "GET /report"],
+            "network": ["eip155:84532"],
+            "asset": [TOKEN],
+            "protocol": ["mpp", "x402-v1", "x402-v2"],
+            "product": ["curl", "zip"],
+            "version": ["1.0", "8.1"],
+        }
 
 
 @pytest.mark.parametrize(
