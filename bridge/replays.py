@@ -74,6 +74,11 @@ class Capture:
         self._size = 0
         self._fits = limit > 0
 
+    @property
+    def fits(self) -> bool:
+        """Whether all of it so far is kept."""
+        return self._fits
+
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The answer begins."""
         self._status = status

@@ -221,9 +221,12 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-async def relay(answer: Answer, send: Send, receive: Receive) -> None:
+async def relay(
+    answer: Answer, send: Send, receive: Receive, *, keeps: Callable[[], bool] | None = None, patience: float = 0.0
+) -> None:
     """Send an answer on, part by part, until the client leaves: then it raises `ClientGone`.
 
+    As long as whoever `keeps` what is sent says that it fits, it is read on for `patience` seconds more.
     Raises `Unanswered` where the upstream broke off: the connection to the client has to be broken off as well.
     """
     watching: asyncio.Task[None] | None = None
@@ -236,6 +239,8 @@ async def relay(answer: Answer, send: Send, receive: Receive) -> None:
         while (await receive())["type"] == "http.request":
             pass
         gone = True
+        if keeps is not None and keeps():
+            await asyncio.sleep(patience)
         current.cancel()
 
     try:
@@ -245,6 +250,8 @@ async def relay(answer: Answer, send: Send, receive: Receive) -> None:
             # Most answers come in one part, and need nobody to watch; while a body is read, its reader hears.
             if watching is None and answer.is_upload_over:
                 watching = asyncio.ensure_future(watch())
+            if gone and (keeps is None or not keeps()):
+                raise ClientGone
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except asyncio.CancelledError:
         if not gone or current is None:

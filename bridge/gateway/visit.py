@@ -369,7 +369,9 @@ class Visit:
             return
         if not exchange.is_native:
             answer.headers = without(answer.headers, _RECEIPTS, mpp=False)
-        await relay(answer, send, self.request.receive)
+        # The upstream sells it once. What can be kept is kept, though its client leaves: he may come back for it.
+        capture, seconds = admitted.capture, self._parts.config.timeout
+        await relay(answer, send, self.request.receive, keeps=lambda: capture.fits, patience=seconds)
 
     async def _refused(self, exchange: Exchange, asked: Asked | None) -> None:
         refusal, answer = exchange.refusal, exchange.answer

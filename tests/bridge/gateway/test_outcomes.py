@@ -22,6 +22,7 @@ from tests.bridge.gateway.lab import (
     mpp_challenges,
     running,
     transaction_of,
+    until,
 )
 from translators.encoding import b64_encode
 from translators.payment import Protocol
@@ -397,3 +398,62 @@ async def test_what_pays_nothing_is_sent_again_where_a_kept_connection_broke() -
         at.server.free["/free"] = once
         assert [(await at.client.get("/free")).status_code for _ in range(2)] == [200, 200]
         assert times == 3
+
+
+@pytest.mark.parametrize("length", [[(b"content-length", b"10")], []])
+async def test_a_short_answer_is_read_to_its_end_although_its_client_has_left(
+    length: list[tuple[bytes, bytes]],
+) -> None:
+    """It was paid for, and the upstream sells it once: whoever comes back with the same credential gets it."""
+    go_on, begun = asyncio.Event(), asyncio.Event()
+
+    async def slowly(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        headers = [*server.receipt(), *length]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"the r", "more_body": True})
+        begun.set()
+        await go_on.wait()
+        await send({"type": "http.response.body", "body": b"eport"})
+
+    for protocol in (MPP, V2):
+        go_on.clear()
+        begun.clear()
+        async with lab(Server([2], paid=slowly)) as at:
+            header, value = await at.credential(protocol)
+            host, port = at.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            agent = at.client.headers["user-agent"]
+            head = f"GET /report HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: {agent}\r\n{header}: {value}\r\n\r\n"
+            writer.write(head.encode())
+            await begun.wait()
+            assert (await reader.read(65536)).startswith(b"HTTP/1.1 200")
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+            go_on.set()
+            await until(lambda at=at: at.rows()[0].state in ("delivered", "settled"))
+            again = await at.client.get("/report", headers={header: value})
+            assert (again.status_code, again.content) == (200, b"the report")
+            assert len(at.server.settled) == 1
+
+
+async def test_a_long_answer_is_not_read_for_a_client_that_has_left() -> None:
+    """It could not be kept: the connection to the upstream is let go."""
+    let_go = asyncio.Event()
+
+    async def endless(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": server.receipt()})
+        watched = asyncio.ensure_future(receive())
+        while not watched.done():
+            await send({"type": "http.response.body", "body": b"x" * 4096, "more_body": True})
+            await asyncio.wait({watched}, timeout=0.01)
+        let_go.set()
+
+    async with lab(Server([2], paid=endless), timeout=60.0) as at:
+        header, value = await at.credential(MPP)
+        host, port = at.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /report HTTP/1.1\r\nHost: {host}:{port}\r\n{header}: {value}\r\n\r\n".encode())
+        await until(lambda: bool(at.rows()) and at.rows()[0].state == "settled")
+        writer.transport.abort()
+        await asyncio.wait_for(let_go.wait(), 10)
+        await until(lambda: "payment.undelivered" in at.events)
