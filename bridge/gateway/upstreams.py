@@ -1,7 +1,7 @@
 """Which upstream a path belongs to, and what the path is called there."""
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 __all__ = ["Upstream", "Upstreams"]
 
@@ -56,12 +56,24 @@ class Upstreams:
         """The upstream of a path, as it was sent; None where none has it.
 
         A request's target may be no path (`*`, or what a careless server lets pass). Behind an upstream's address
-        `@elsewhere/` would name another host.
+        `@elsewhere/` would name another host. Nor has a path that climbs out of the part of a server which is shown.
         """
         if not path.startswith("/"):
             return None
         for upstream in self.all:
             prefix = upstream.prefix
             if path.startswith(prefix) and (len(path) == len(prefix) or not prefix or path[len(prefix)] == "/"):
-                return upstream
+                return None if upstream.path and _climbs(path[len(prefix) :]) else upstream
         return None
+
+
+def _climbs(rest: str) -> bool:
+    """Whether `..` leads out of where it stands: whoever resolves it would find what the gateway does not show."""
+    depth = 0
+    for segment in unquote(rest).replace("\\", "/").split("/"):
+        # Some servers take what stands behind a semicolon for a parameter.
+        name = segment.partition(";")[0]
+        depth += -1 if name == ".." else name not in ("", ".")
+        if depth < 0:
+            return True
+    return False

@@ -37,6 +37,22 @@ def test_a_path_beside_where_the_gateway_is_mounted_is_nobodys() -> None:
     assert Upstreams({"/": "http://inside"}).find("@elsewhere/") is None
 
 
+@pytest.mark.parametrize(
+    "rest", ["/../admin", "/a/../../admin", "/%2e%2E/admin", "/a%2F..%2f..%2Fadmin", "/..;/admin", "/.."]
+)
+@pytest.mark.parametrize(
+    "upstreams", [{"/shop": "http://inside/app/"}, {"/shop": "http://inside"}, {"/": "http://inside/shop/"}]
+)
+def test_no_path_climbs_out_of_what_is_shown(upstreams: dict[str, str], rest: str) -> None:
+    """An upstream that resolves `..` would answer for what stands beside."""
+    found = Upstreams(upstreams)
+    prefix = next(iter(upstreams)).rstrip("/")
+    assert found.find(prefix + rest) is None
+    for inside in ("/a/../b", "/a//b", "/...", "/..a/b", "", "/"):
+        assert found.find(prefix + inside or "/") is not None
+    assert Upstreams({"/": "http://inside"}).find(rest) is not None
+
+
 async def test_a_length_beside_chunks_does_not_make_anybody_hold_them() -> None:
     """RFC 9112, section 6.3: the chunks count, and of a body whose length is not known nothing is read here.
 
