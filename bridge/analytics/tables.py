@@ -11,6 +11,7 @@ from bridge.analytics.figures import Figures
 from bridge.analytics.journeys import Journey, Summary
 from bridge.analytics.readiness import LeftGroup, Readiness
 from bridge.analytics.report import OddClient, Report, Step
+from translators.networks import KNOWN_TOKENS, caip2, v1_network
 
 __all__ = [
     "WIDTH",
@@ -146,7 +147,7 @@ def clients_table(clients: Sequence[OddClient]) -> list[str]:
 def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
     """Whom switching a protocol off would lose, and what to do next."""
     r = readiness
-    money = [f"{amount} of {asset}" for asset, amount in r.revenue_per_day.items()] or ["nothing"]
+    money = [_amount(asset, amount) for asset, amount in r.revenue_per_day.items()] or ["nothing"]
     lines = [
         f"{r.protocol}, {when(r.since)} to {when(r.until)} UTC",
         *_notes(r.recorded_since, r),
@@ -156,7 +157,7 @@ def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
             if r.stage == "refused"
             else f"Switching it off today loses {r.payers} of {r.all_payers} payers,"
         ),
-        *(f"{each} a day (atomic units)," for each in money),
+        *(f"{each} a day," for each in money),
         f"{r.payments} of {r.all_payments} payments in {r.days:.1f} days.",
         f"Of these {r.payers} payers, {r.moved} have already paid in another protocol.",
     ]
@@ -179,6 +180,21 @@ def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
         lines.append(f"The larger, {100 * r.share:.2f} %, is {verdict} the limit of {100 * limit:g} %.")
     lines += ["", "Next:", *(line for step in r.next for line in _wrapped(step))]
     return [line[:WIDTH].rstrip() for line in lines]
+
+
+_TOKENS = {token.address: token for token in KNOWN_TOKENS}
+
+
+def _amount(asset: str, units: str) -> str:
+    """An amount in the unit of its token, exact, where that is known; else in atomic units."""
+    network, _, address = asset.rpartition("/")
+    token = _TOKENS.get(address)
+    if token is None or network not in ("", caip2(token.chain_id)):
+        return f"{units} atomic units of {asset}"
+    padded = units.rjust(token.decimals + 1, "0")
+    whole, fraction = padded[: -token.decimals], padded[-token.decimals :].rstrip("0")
+    place = v1_network(token.chain_id) or caip2(token.chain_id)
+    return f"{whole}.{fraction:0<2} {token.symbol or token.name} on {place}"
 
 
 def _groups_table(head: str, groups: Sequence[LeftGroup]) -> list[str]:

@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from bridge.analytics import Path, open_events
 from bridge.analytics.journeys import Stay, journey_of
+from bridge.analytics.tables import _amount
 from bridge.cli import main
 from tests.bridge.analytics.conftest import Fill
 from tests.bridge.analytics.samples import DAY, HOUR, START, TOKEN, Event, base, paid
@@ -148,6 +149,21 @@ def test_the_table_fits(fill: Fill) -> None:
     assert f"loses {found['payers']} of {found['all_payers']} payers" in text
     assert f"{found['moved']} have already paid in another protocol" in text
     assert "is over the limit of 0.5 %" in text
+
+
+@pytest.mark.parametrize(
+    ("asset", "units", "told"),
+    [
+        ("0x036cbd53842c5426634e7929541ec2318f3dcf7e", "4", "0.000004 USDC on base-sepolia"),
+        ("0x036cbd53842c5426634e7929541ec2318f3dcf7e", "1234500000", "1234.50 USDC on base-sepolia"),
+        ("eip155:8453/0x833589fcd6edb6e08f4c7c32d4f71b54bda02913", "0", "0.00 USDC on base"),
+        ("eip155:1/0x833589fcd6edb6e08f4c7c32d4f71b54bda02913", "7", "7 atomic units of eip155:1/0x8335"),
+        ("0xaa", "7", "7 atomic units of 0xaa"),
+    ],
+)
+def test_money_is_told_in_tokens(asset: str, units: str, told: str) -> None:
+    """Exact, where the token is known, and else as it is kept."""
+    assert _amount(asset, units).startswith(told)
 
 
 def test_a_record_that_is_younger_than_the_window(fill: Fill) -> None:
