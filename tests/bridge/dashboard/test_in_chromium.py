@@ -24,7 +24,7 @@ from bridge.serving import listen, serve
 from bridge.stores import MemoryStore
 from bridge.testing import FakeSettler, FixedClock
 from tests.bridge.analytics.conftest import write
-from tests.bridge.analytics.samples import DAY, challenged, paid, rejected
+from tests.bridge.analytics.samples import DAY, START, challenged, paid, rejected
 from tests.bridge.dashboard.browser import Browser, chromium
 from tests.bridge.dashboard.market import BASE, LEVERS, NOW, TEST
 from tests.bridge.harness import PAYER, RECIPIENT, envelope
@@ -326,7 +326,7 @@ def test_on_a_phone(page: Browser) -> None:
 
 
 def test_without_a_mouse(page: Browser) -> None:
-    """By the keyboard alone: past the filters, through the sections, along a chart, and into the table behind it."""
+    """By the keyboard alone: past the filters, through the sections, along a chart and its marks, into its table."""
     page.run("document.activeElement?.blur()")
     page.press(Keys.TAB)
     assert page.run("return document.activeElement.className") == "skip"
@@ -339,6 +339,9 @@ def test_without_a_mouse(page: Browser) -> None:
     last = page.table("Share of each protocol")[-1]
     readout = page.text(".readout")
     assert readout.startswith(f"{last[0][:10]}: x402-v1 {last[2]} ({last[1]}), x402-v2")
+    days_ago = int((NOW - LEVERS[2][0] * DAY - START) // DAY)
+    page.press(*[Keys.ARROW_LEFT] * days_ago)
+    assert "x402-v1 deprecated → brownout on GET /prices" in page.text(".readout")
     page.press(Keys.HOME)
     page.until(lambda: page.text(".readout").startswith(page.table("Share of each protocol")[0][0][:10]), "Home")
     page.press(Keys.TAB, Keys.TAB)
