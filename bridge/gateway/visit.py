@@ -88,6 +88,7 @@ class Visit:
 
     async def run(self) -> None:
         """Answer it. Raises `Unreached`, `Unanswered`, `TooLarge` or `ClientGone` where the upstream does not."""
+        self._check_announced()
         try:
             presented = read_credential(self._scope["headers"])
         except UnreadableCredential as unreadable:
@@ -114,10 +115,14 @@ class Visit:
         limit, length = self._parts.config.max_body, self.request.header(b"content-length")
         if length in (None, "0") and self.request.header(b"transfer-encoding") is None:
             return b""
-        if limit is not None and length is not None and (not length.isdecimal() or int(length) > limit):
-            raise TooLarge
         short = await self.request.body(self._parts.config.bind_body_bytes)
         return Body(self.request.receive, limit) if short is None else short
+
+    def _check_announced(self) -> None:
+        """Raise `TooLarge` for a body that says so itself, before a payment is claimed that could not be passed on."""
+        limit, length = self._parts.config.max_body, self.request.header(b"content-length")
+        if limit is not None and length is not None and (not length.isdecimal() or int(length) > limit):
+            raise TooLarge
 
     async def _pass_on(self, credential: tuple[bytes, bytes] | None, *, once: bool = True) -> Answer:
         """Send the request on, with `credential` in the place of the one that it came with; None: as it came."""

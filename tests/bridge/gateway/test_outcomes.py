@@ -457,3 +457,18 @@ async def test_a_long_answer_is_not_read_for_a_client_that_has_left() -> None:
         writer.transport.abort()
         await asyncio.wait_for(let_go.wait(), 10)
         await until(lambda: "payment.undelivered" in at.events)
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("other", [True, False])
+async def test_a_body_that_is_announced_too_long_costs_no_payment(client: Protocol, other: bool) -> None:
+    """Nothing is passed on, so nothing is in doubt, and the same credential is good for a shorter one."""
+    version = (OTHER if other else {MPP: 1, V1: 1, V2: 2})[client]
+    async with lab(Server([version]), max_body=10, bind_body_bytes=0) as at:
+        header, value = await at.credential(client, method="POST")
+        answer = await at.client.post("/report", headers={header: value}, content=b"x" * 11)
+        assert answer.status_code == 413
+        assert not at.rows()
+        assert not any(seen.paid for seen in at.server.seen)
+        answer = await at.client.post("/report", headers={header: value}, content=b"x" * 10)
+        assert answer.status_code == 200
