@@ -15,10 +15,11 @@ class Upstream:
 
     def __init__(self, prefix: str, url: str) -> None:
         parts = urlsplit(url)
+        # Not quoted: what does not belong there may be a password.
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError(f"{url!r} is not an http or https URL")
+            raise ValueError(f"what {prefix} leads to is not an http or https URL")
         if parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError(f"{url!r}: give scheme, host and path only")
+            raise ValueError(f"what {prefix} leads to: give scheme, host and path only")
         if not prefix.startswith("/") or "?" in prefix or "#" in prefix:
             raise ValueError(f"{prefix!r} is not a path: begin it with a slash")
         self.prefix = prefix.rstrip("/")

@@ -18,6 +18,9 @@ from bridge.check.paying import Purse
 from bridge.cli import main
 from bridge.client import Ledger, PaymentAuth, Policy, Wallet, outcome_of
 from bridge.client.signers import CommandSigner, KeySigner, RpcSigner
+from bridge.config import ConfigError
+from bridge.gateway.app import Gateway
+from bridge.gateway.config import GatewayConfig
 from bridge.stores import MemoryStore
 from bridge.tracing import OpenTelemetry
 from tests.bridge.client.shop import URL, Script, a_402, credential_of
@@ -254,3 +257,22 @@ def test_reprs_of_what_pays() -> None:
     shown = "".join(map(repr, things)) + "".join(map(str, things))
     assert key[2:] not in shown
     assert PASSWORD not in shown
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"upstreams": {"/": f"http://ann:{PASSWORD}@shop"}},
+        {"upstreams": {"/": f"ftp://ann:{PASSWORD}@shop"}},
+        {"upstreams": {"/": f"http://shop/?key={PASSWORD}"}},
+        {"public_url": f"https://ann:{PASSWORD}@shop"},
+        {"store": f"mysql://ann:{PASSWORD}@shop/x"},
+        {"secret_keys": (PASSWORD,)},
+        {"payer_key": PASSWORD[:7], "events": "sqlite:events.sqlite3"},
+    ],
+)
+def test_a_gateways_setting_that_cannot_work_is_not_quoted(settings: dict[str, Any]) -> None:
+    """What does not belong into a URL may be a password, and the error is logged by whatever starts a gateway."""
+    with pytest.raises(ConfigError) as refused:
+        Gateway(GatewayConfig(**({"upstreams": {"/": "http://127.0.0.1:9"}, "events": None} | settings)))
+    assert PASSWORD[:7] not in str(refused.value)
