@@ -43,7 +43,7 @@ class KeySigner:
     @classmethod
     def from_keystore(cls, path: str | Path, password: str) -> "KeySigner":
         """The key in an encrypted JSON keystore, as geth and eth-account write it. Raises `SignerFailed`."""
-        from eth_account import Account  # takes half a second, and few need it
+        from bridge.settlers.ethereum import Account  # takes a second, and few need it
 
         try:
             key = Account.decrypt(Path(path).read_text("utf-8"), password)

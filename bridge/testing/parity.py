@@ -78,9 +78,12 @@ class Effects:
     again: str
     """What the same credential got when it came again: `the same answer`, or its status."""
     forged: str
-    """What a credential with a broken signature got: `refused`, or its status."""
+    """What a credential that somebody else signed got: `refused`, or its status."""
     state: Any = None
     """What your `state` function said afterwards."""
+
+
+_FORGER = KeySigner(account("somebody else than the payer").private_key)
 
 
 @dataclass
@@ -221,9 +224,9 @@ class _Visit:
 
     def _credential(self, asked: Asked, *, broken: bool = False) -> tuple[str, str]:
         unsigned = to_sign(asked, self._signer.address, now=time.time(), nonce=secrets.token_bytes(32))
-        signature = self._signer.sign(unsigned, asked.offer.asset)
-        if broken:
-            signature = bytes((signature[0] ^ 1,)) + signature[1:]
+        # Another's signature and not a damaged one: half of those nobody can have made, and any server refuses them.
+        signer = _FORGER if broken else self._signer
+        signature = signer.sign(unsigned, asked.offer.asset)
         return envelope(asked, to_payment(asked, unsigned, signature))
 
     def _receipt(self, paid: httpx.Response) -> str:
