@@ -104,12 +104,13 @@ async def main(options: argparse.Namespace) -> int:
     stores = options.store or STORES
     outcomes: list[Outcome] = []
     loads: list[Load] = []
+    told = 0
     began = time.monotonic()
     async with laboratory(
         chain="anvil" if ANVIL.exists() else "embedded", payers=20_000, stores=stores, sockets=64
     ) as lab:
         for part in parts:
-            since = time.monotonic()
+            since, before = time.monotonic(), (len(outcomes), len(loads))
             match part:
                 case "crashes":
                     outcomes += await crashes(lab, stores)
@@ -136,14 +137,17 @@ async def main(options: argparse.Namespace) -> int:
                                 continue
                             print(f"{part} {store} {settler}: {result}", flush=True)
                             loads.append(result)
-            print(f"{part}: {time.monotonic() - since:.0f} s", flush=True)
+            results = (*outcomes[before[0] :], *loads[before[1] :])
+            found = [violation for result in results for violation in result.violations]
+            # As soon as they are known: what comes after takes long.
+            for violation in found:
+                print("VIOLATION", violation, flush=True)
+            told += len(found)
+            print(f"{part}: {time.monotonic() - since:.0f} s, {len(found)} violations", flush=True)
     if outcomes:
         print(table(outcomes))
-    violations = [violation for result in (*outcomes, *loads) for violation in result.violations]
-    for violation in violations:
-        print("VIOLATION", violation)
-    print(f"{len(violations)} violations in {time.monotonic() - began:.0f} s")
-    return len(violations)
+    print(f"{told} violations in {time.monotonic() - began:.0f} s")
+    return told
 
 
 if __name__ == "__main__":
