@@ -124,7 +124,7 @@ class Attempt:
         known: dict[str, Any] = {
             "route": self.route.name,
             "correlation_id": self.presented_id,
-            "user_agent": self.request.header(b"user-agent"),
+            "user_agent": self.request.user_agent,
         }
         if self.verified is not None:
             payment = self.verified.payment

@@ -9,6 +9,7 @@ __all__ = ["PaidRequest"]
 
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_LONGEST_AGENT = 256
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Scope = MutableMapping[str, Any]
@@ -38,6 +39,12 @@ class PaidRequest:
     def url(self) -> str:
         """The public URL of the resource, without the query, which may hold secrets."""
         return self.origin + self.path
+
+    @property
+    def user_agent(self) -> str | None:
+        """What the client calls itself, cut where it is longer than any client's: events wait in memory with it."""
+        told = self.header(b"user-agent")
+        return told if told is None else told[:_LONGEST_AGENT]
 
     @property
     def authority(self) -> str:

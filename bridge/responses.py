@@ -7,7 +7,7 @@ that is an RFC 9457 problem and an x402 v1 challenge at once.
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -55,6 +55,8 @@ _EXPOSE = (b"access-control-expose-headers", EXPOSED_HEADERS.encode())
 _NO_STORE = (b"cache-control", b"no-store")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _ENCODER = msgspec.json.Encoder()
+_LONGEST_KEPT = 1024
+"""Characters of a URL or path of which the 402 is remembered."""
 
 UNPAID_V1 = f"{x402_v1.CREDENTIAL_HEADER} header is required"
 UNPAID_V2 = f"{x402_v2.CREDENTIAL_HEADER} header is required"
@@ -130,7 +132,7 @@ class Responder:
         status = _status(error, protocol)
         said = _said(error, status, unpaid=protocol is None)._replace(levered=_levered(error, context, protocol))
         speaks = context.doors.offered
-        body, x402_headers, rest = _x402_part(
+        body, x402_headers, rest = _kept(_x402_part, context.resource.url)(
             said, context.offers, context.resource, speaks, self._payment_identifier, context.route.bazaar
         )
         headers: Headers = list(x402_headers)
@@ -152,7 +154,7 @@ class Responder:
         carried = tuple(offer for offer in context.offers if offer.foreign is None)
         offers = rank(carried, context.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
         for index, offer in enumerate(offers):
-            template = _mpp_template(
+            template = _kept(_mpp_template, context.bound_to)(
                 offer, context.realm, context.bound_to, context.route.description, self._credential_header
             )
             challenge = mpp.issue_challenge(
@@ -296,6 +298,11 @@ def _levered(
 
 def _length(body: bytes) -> tuple[bytes, bytes]:
     return b"content-length", str(len(body)).encode()
+
+
+def _kept(made: Any, place: str) -> Any:
+    """What remembers what it `made`, or does not: anybody can ask for long paths below a `*`, and thousands of them."""
+    return made if len(place) <= _LONGEST_KEPT else made.__wrapped__
 
 
 @lru_cache(maxsize=1024)

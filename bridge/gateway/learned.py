@@ -9,6 +9,8 @@ from translators.upstream import Demand
 __all__ = ["Learned"]
 
 _REMEMBERED = 4096
+_LONGEST = 1024
+"""Characters of a path that is remembered: anybody can ask for longer ones, and thousands of them."""
 
 
 class Learned:
@@ -22,8 +24,9 @@ class Learned:
     def note(self, upstream: Upstream, method: str, path: str, demand: Demand, *, named: str | None) -> None:
         """An upstream was seen to ask this; `named` is where it says that it is, if not what clients say."""
         key = (upstream.name, method, path)
-        self._demands[key] = demand
-        self._demands.move_to_end(key)
+        if len(path) <= _LONGEST:
+            self._demands[key] = demand
+            self._demands.move_to_end(key)
         if len(self._demands) > _REMEMBERED:
             self._demands.popitem(last=False)
         self._versions.setdefault(upstream.name, set()).add(demand.versions)

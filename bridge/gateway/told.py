@@ -35,7 +35,7 @@ class Told:
     def _common(self) -> dict[str, Any]:
         return {
             "route": self._route,
-            "user_agent": self._request.header(b"user-agent"),
+            "user_agent": self._request.user_agent,
             "duration_ms": round((perf_counter() - self._started) * 1000, 3),
         }
 

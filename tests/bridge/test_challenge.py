@@ -496,3 +496,23 @@ async def test_v2_clients_learn_that_they_may_name_their_request() -> None:
     assert (await house.visit(headers=[("PAYMENT-SIGNATURE", value)])).status_code == 200
     silent = await House().visit()
     assert x402_v2.decode_payment_required(silent.headers["payment-required"]).extensions is None
+
+
+async def test_long_paths_are_not_remembered() -> None:
+    """Anybody can ask for thousands of them below a `*`, and each 402 is several times as long as its path."""
+    from bridge.responses import _mpp_template, _x402_part
+
+    house = House({"/*": "0.01"})
+    await house.visit("GET", "/short")
+    before = [made.cache_info().currsize for made in (_x402_part, _mpp_template)]
+    answers = [await house.visit("GET", f"/{number}" + "a" * 5_000) for number in range(3)]
+    assert [made.cache_info().currsize for made in (_x402_part, _mpp_template)] == before
+    assert all(answer.status_code == 402 for answer in answers)
+    assert (await house.pay(MPP, "/" + "b" * 2_000)).status_code == 200
+
+
+async def test_a_user_agent_is_cut_where_it_is_no_name_any_more() -> None:
+    """Thousands of events may wait in memory to be written."""
+    house = House()
+    await house.visit("GET", "/report", [("User-Agent", "a" * 60_000)])
+    assert len(house.event("payment.challenged")["user_agent"]) == 256

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.gateway.upstreams import Upstreams
 from bridge.request import PaidRequest
-from tests.bridge.gateway.lab import Server, lab, running
+from tests.bridge.gateway.lab import PROTOCOLS, Server, lab, running
 from tests.bridge.gateway.test_proxy import raw
 
 pytestmark = pytest.mark.anyio
@@ -107,3 +107,13 @@ async def test_a_websocket_is_not_redirected_behind_the_clients_back() -> None:
                 await Plain(at.url.replace("http", "ws") + path, proxy=None)
             assert declined.value.response.status_code == 307
         assert hits == ["/same", "/cross"]
+
+
+async def test_long_paths_are_not_remembered_and_are_paid_all_the_same() -> None:
+    """Anybody can ask for thousands of them, and what an upstream asks for each is longer still."""
+    long = "/report/" + "a" * 2_000
+    for client in PROTOCOLS:
+        async with lab(Server([2])) as at:
+            assert (await at.pay(client, long)).status_code == 200
+            assert len(at.server.settled) == 1
+            assert not list(at.gateway._parts.learned.all(at.gateway._parts.upstreams.all[0]))
