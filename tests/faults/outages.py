@@ -127,19 +127,32 @@ async def reorganised(
 
     A settlement counts at `depth` + 1 confirmations, so that none that did is in a block that vanishes.
     """
-    vanished = 0
+    vanished, pulse = 0, lab.pulse
+    assert pulse is not None
 
     async def meanwhile() -> None:
         nonlocal vanished
+        # Every block is ours to ask for. One that anvil makes of its own while it reorganises is kept without its
+        # state: receipts say that money moved, and the same block's balances that it did not. No chain is like that.
+        pulse.held = True
+        await lab.chain.ask(("evm_setAutomine", False))
         # The payers' money is in the newest block's state: it was put there, not sent.
         await lab.chain.ask(*[("evm_mine",)] * (depth + 1))
-        for _ in range(reorganisations):
-            await asyncio.sleep(0.5)
-            (newest,) = await lab.chain.ask(("eth_blockNumber",))
-            numbers = range(int(newest, 16), int(newest, 16) - depth, -1)
-            counts = await lab.chain.ask(*(("eth_getBlockTransactionCountByNumber", hex(number)) for number in numbers))
-            vanished += sum(int(count, 16) for count in counts)
-            await lab.chain.ask(("anvil_reorg", depth, []))
+        try:
+            for _ in range(reorganisations):
+                for _ in range(depth + 1):
+                    await asyncio.sleep(0.1)
+                    await lab.chain.ask(("evm_mine",))
+                (newest,) = await lab.chain.ask(("eth_blockNumber",))
+                numbers = range(int(newest, 16), int(newest, 16) - depth, -1)
+                counts = await lab.chain.ask(
+                    *(("eth_getBlockTransactionCountByNumber", hex(number)) for number in numbers)
+                )
+                vanished += sum(int(count, 16) for count in counts)
+                await lab.chain.ask(("anvil_reorg", depth, []))
+        finally:
+            await lab.chain.ask(("evm_setAutomine", True), ("evm_mine",))
+            pulse.held = False
 
     result = await load(
         lab,
