@@ -167,6 +167,7 @@ class Attempt:
 
     async def refuse(self, error: PaymentError, protocol: Protocol, *, unsettled: Payment | None = None) -> Refused:
         """Answer `error` in the client's own protocol."""
+        self.entrance.came_in(protocol, self.verified.payment.authorization.payer if self.verified is not None else "")
         # The detail is the client's; the event takes the reason, which is from a fixed list.
         response = await self._response(error, protocol, unsettled)
         event = "payment.unknown" if isinstance(error, OutcomeUnknown) else "payment.rejected"
@@ -312,7 +313,9 @@ class Attempt:
 
     async def _admit(self, admitted: Admitted) -> "Refused | Admitted":
         self.emit("payment.verified")
-        admitted.notice = self.entrance.notice(admitted.payment.protocol)
+        payment = admitted.payment
+        self.entrance.remember(payment.authorization.payer, payment.protocol)
+        admitted.notice = self.entrance.notice(payment.protocol)
         if self.route.settle is SettlePolicy.FIRST:
             # A settlement may take longer than a lease, and a second worker would do the route's work again.
             holding = admitted.hold()

@@ -11,7 +11,18 @@ from datetime import UTC, datetime
 import msgspec
 
 from translators.payment import Protocol
-from translators.stages import OPEN, SHUT, Lever, Stage, boundaries, check_lever, next_change, shut_span, stage_at
+from translators.stages import (
+    BY_PAYER,
+    OPEN,
+    SHUT,
+    Lever,
+    Stage,
+    boundaries,
+    check_lever,
+    next_change,
+    shut_span,
+    stage_at,
+)
 
 __all__ = [
     "EVERY_ROUTE",
@@ -65,11 +76,15 @@ class Levers(msgspec.Struct, frozen=True):
 
 
 class Asking(msgspec.Struct, frozen=True):
-    """What is known of a client that has not paid: nothing of it is kept."""
+    """What is known of a client."""
 
     header: Callable[[str], str | None]
     """The first value of a request header, by its name in lower case."""
     address: str = ""
+    payer: str = ""
+    """Who pays, where it is known; in lower case."""
+    speaks: frozenset[Protocol] = frozenset()
+    """The protocols that it is known to pay in."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -165,9 +180,14 @@ def _canary(lever: Lever, protocol: Protocol, asking: Asking, key: bytes) -> tup
         return said.strip().lower() not in _NO, True
     if not lever.share:
         return False, True
-    name = asking.header(lever.by) if lever.by is not None else None
-    who = f"name {name}" if name is not None else f"client {asking.header('user-agent') or ''} {asking.address}"
-    return canary_point(key, protocol, who) < lever.share, name is not None
+    if lever.by not in (None, BY_PAYER) and (name := asking.header(lever.by)) is not None:
+        return canary_point(key, protocol, f"name {name}") < lever.share, True
+    if lever.by == BY_PAYER and asking.payer:
+        who = f"payer {asking.payer}"
+    else:
+        who = f"client {asking.header('user-agent') or ''} {asking.address}"
+    # What somebody pays in he was offered: a draw takes nothing from him that he uses.
+    return protocol in asking.speaks or canary_point(key, protocol, who) < lever.share, False
 
 
 def canary_point(key: bytes, protocol: Protocol, who: str) -> float:

@@ -17,6 +17,7 @@ from enum import StrEnum
 import msgspec
 
 __all__ = [
+    "BY_PAYER",
     "OPEN",
     "SHUT",
     "Brownout",
@@ -30,6 +31,10 @@ __all__ = [
 ]
 
 DAY = 86_400
+
+BY_PAYER = "payer"
+"""Of a canary, in `Lever.by`: each payer is drawn, where it is known who pays."""
+
 MAX_BROWNOUT_DAYS = 366
 """How long a daily brownout may go on: what takes longer is no announcement any more."""
 
@@ -86,7 +91,8 @@ class Lever(msgspec.Struct, frozen=True):
     header: str | None = None
     """Of a canary: the request header by which a client decides for itself."""
     by: str | None = None
-    """Of a canary: the request header that names a client; None, or where it is not sent: user agent and address."""
+    """Of a canary: the request header that names a client, or `BY_PAYER`. None, or where nothing names anybody: by user
+    agent and address."""
     deprecated_from: float | None = None
     refused_from: float | None = None
     sunset: float | None = None

@@ -8,9 +8,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from bridge.clock import Clock
 from bridge.events import Events
+from bridge.levers.acquaintances import Acquaintances
 from bridge.levers.notices import NO_NOTICE, Notice, notice_of
 from bridge.levers.sources import LeverSource
 from bridge.request import PaidRequest
@@ -30,7 +32,7 @@ from translators.levers import (
 from translators.levers_toml import Document, parse_document
 from translators.networks import v1_network
 from translators.payment import Offer, Protocol
-from translators.stages import Lever, Stage, boundaries, stage_at
+from translators.stages import BY_PAYER, Lever, Stage, boundaries, stage_at
 
 __all__ = ["LeverBoard"]
 
@@ -74,6 +76,8 @@ class LeverBoard:
         self._refused_text: str | None = None
         self._is_away = False
         self._is_set = False
+        self._acquaintances = Acquaintances(key)
+        self._draws_payers = False
         self._looking: asyncio.Future[None] | None = None
 
     @property
@@ -100,6 +104,10 @@ class LeverBoard:
     def _begin_anew(self) -> None:
         levers = self.levers
         self._is_set = bool(levers.routes or levers.clients or levers.shadow)
+        said = (*levers.routes.values(), *(route.levers for route in self._routes))
+        self._draws_payers = any(lever.by == BY_PAYER for own in said for lever in own.values())
+        if not self._draws_payers:
+            self._acquaintances.forget()
         self._tables.clear()
         self._notices.clear()
 
@@ -222,11 +230,22 @@ class LeverBoard:
                 self._notices.pop((route.name, protocol), None)
         return table
 
-    def doors(self, route: PaidRoute, request: PaidRequest) -> Doors:
-        """What the client of `request` is offered and refused."""
-        client = request.scope.get("client")
-        asking = Asking(lambda name: request.header(name.encode("latin-1")), str(client[0]) if client else "")
+    def doors(self, route: PaidRoute, request: PaidRequest, came_in: Protocol | None = None, payer: str = "") -> Doors:
+        """What the client of `request` is offered and refused.
+
+        `came_in` is the protocol of the request's credential, `payer` who made that, once it was checked.
+        """
+        asking = _asking(request)
+        if self._draws_payers:
+            asking = self._acquaintances.recognise(asking)
+        if came_in is not None:
+            asking = replace(asking, speaks=asking.speaks | {came_in}, payer=payer or asking.payer)
         return decide(self.table(route), self.levers.clients, asking, self._key)
+
+    def remember(self, request: PaidRequest, payer: str, protocol: Protocol) -> None:
+        """Know the client of `request` again, whose payment was verified, where payers are drawn."""
+        if self._draws_payers and payer:
+            self._acquaintances.remember(_asking(request), payer, protocol)
 
     def notice(self, route: PaidRoute, protocol: Protocol) -> Notice:
         """The headers of every answer in `protocol`: empty, unless it is deprecated or worse."""
@@ -279,6 +298,11 @@ class LeverBoard:
             return False
         standing = self.table(route).standings.get(Protocol.MPP)
         return standing is None or standing.stage is Stage.OFF
+
+
+def _asking(request: PaidRequest) -> Asking:
+    client = request.scope.get("client")
+    return Asking(lambda name: request.header(name.encode("latin-1")), str(client[0]) if client else "")
 
 
 def _places(said: Mapping[str, dict[str, dict[str, object]]]) -> Iterable[Place]:

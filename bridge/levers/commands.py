@@ -15,12 +15,12 @@ import msgspec
 
 from bridge.clock import system_clock
 from bridge.levers.sources import LeverSource
-from bridge.levers.standings import Routes, route_names, standings, written
+from bridge.levers.standings import Routes, route_names, share_text, standings, written
 from translators.errors import Unavailable
 from translators.levers import EVERY_ROUTE, Levers, lever_of
 from translators.levers_toml import Document, parse_document, plan_members, write_change
 from translators.payment import Protocol
-from translators.stages import Lever, Stage, boundaries, next_change, stage_at
+from translators.stages import BY_PAYER, Lever, Stage, boundaries, next_change, stage_at
 
 __all__ = ["levers_group"]
 
@@ -66,6 +66,7 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable
     @click.option("--share", metavar="PERCENT", help='Of a canary: how many clients, such as "10%".')
     @click.option("--header", help="Of a canary: the request header by which a client decides for itself.")
     @click.option("--by-header", help="Of a canary: the request header that names a client.")
+    @click.option("--by-payer", is_flag=True, help="Of a canary: draw each payer, where it is known who pays.")
     @click.option("--deprecated-from", metavar="DATE", help="Since when clients are told that it ends.")
     @click.option("--sunset", metavar="DATE", help="The end, as clients are told it.")
     @click.option("--refused-from", metavar="DATE", help="When it is refused.")
@@ -85,6 +86,7 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable
         by: str | None,
         migration: str | None,
         brownouts: tuple[str, ...],
+        by_payer: bool,
         **said: str | None,
     ) -> None:
         """Bring PROTOCOL to STAGE.
@@ -99,6 +101,10 @@ def levers_group(find: Callable[[], LeverSource], check: Check, routes: Callable
             for name, value in said.items()
             if value is not None
         }
+        if by_payer:
+            if "by" in more:
+                raise click.UsageError("give one of --by-header and --by-payer")
+            more["by"] = BY_PAYER
         if brownouts:
             more["brownouts"] = [_brownout(text) for text in brownouts]
         if stage == "inherit" and more:
@@ -185,7 +191,7 @@ def _differences(before: Levers, after: Levers, now: float, routes: Routes) -> I
 
 
 def _more(lever: Lever, now: float) -> str:
-    parts = [f"{lever.share:g}%"] if lever.share else []
+    parts = [share_text(lever)] if lever.share else []
     parts += [f"who sends {lever.header}"] if lever.header else []
     if (moment := next_change(lever, now)) is not None:
         parts.append(f"{stage_at(lever, moment).value} from {written(moment)} on")
@@ -204,7 +210,7 @@ def _calendar(levers: Levers, now: float) -> Iterable[str]:
 
 
 def _share(lever: Lever) -> str:
-    return f" ({lever.share:g}%)" if lever.share else ""
+    return f" ({share_text(lever)})" if lever.share else ""
 
 
 def _next(row: dict[str, Any]) -> str:

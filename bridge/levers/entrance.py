@@ -70,6 +70,16 @@ class Entrance:
         since = self._board.shut_since(self._route, verified.payment.protocol)
         return since is not None and now < since + verified.offer.max_timeout_seconds
 
+    def came_in(self, protocol: Protocol, payer: str) -> None:
+        """The request has a credential in `protocol`, of `payer` where that is known: its answer heeds both."""
+        if self._board is not None:
+            self.doors = self._board.doors(self._route, self._request, protocol, payer)
+
+    def remember(self, payer: str, protocol: Protocol) -> None:
+        """A payment of `payer` was verified: its client is drawn as he is from now on."""
+        if self._board is not None:
+            self._board.remember(self._request, payer, protocol)
+
     def refusal(self, protocol: Protocol) -> ProtocolRefused:
         """What a client is told whose protocol is shut."""
         assert self._board is not None

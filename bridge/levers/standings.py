@@ -6,9 +6,9 @@ from typing import Any
 
 from translators.levers import EVERY_ROUTE, Levers, lever_of
 from translators.payment import Protocol
-from translators.stages import Lever, next_change, stage_at
+from translators.stages import BY_PAYER, Lever, next_change, stage_at
 
-__all__ = ["Routes", "route_names", "standings", "written"]
+__all__ = ["Routes", "route_names", "share_text", "standings", "written"]
 
 Routes = Mapping[str, Mapping[Protocol, Lever]]
 """The routes that are known, and what the application says beside their prices."""
@@ -24,7 +24,7 @@ def standings(levers: Levers, routes: Routes, now: float) -> Iterator[dict[str, 
                 "route": route,
                 "protocol": protocol.value,
                 "stage": stage_at(lever, now).value,
-                "share": f"{lever.share:g}%" if lever.share else None,
+                "share": share_text(lever) if lever.share else None,
                 "header": lever.header,
                 "next": None if moment is None else {"at": written(moment), "stage": stage_at(lever, moment).value},
             }
@@ -33,6 +33,11 @@ def standings(levers: Levers, routes: Routes, now: float) -> Iterator[dict[str, 
 def route_names(levers: Iterable[Levers], routes: Routes) -> list[str]:
     """Every route together, and then each that is known or has a lever of its own."""
     return [EVERY_ROUTE, *sorted({*routes, *(name for each in levers for name in each.routes)} - {EVERY_ROUTE})]
+
+
+def share_text(lever: Lever) -> str:
+    """A canary's share, and of whom: clients, unless it says payers."""
+    return f"{lever.share:g}%{' of payers' if lever.by == BY_PAYER else ''}"
 
 
 def written(moment: float) -> str:

@@ -289,6 +289,7 @@ STAGES = (
     '{ stage = "canary", share = "50%" }',
     '{ stage = "canary", header = "X-Try" }',
     '{ stage = "canary", share = "50%", by = "X-Customer" }',
+    '{ stage = "canary", share = "50%", by = "payer" }',
 )
 
 

@@ -54,6 +54,7 @@ def test_every_stage_is_set_and_taken_back(owner: Owner) -> None:
     steps: list[tuple[str, ...]] = [
         ("canary", "--share", "10%"),
         ("canary", "--share", "20%", "--header", "X-Try", "--by-header", "X-Customer"),
+        ("canary", "--share", "20%", "--by-payer"),
         ("on",),
         ("preferred",),
         ("deprecated", "--sunset", "2040-03-01", "--refused-from", "2040-04-01", "--migration", PAGE),
@@ -104,6 +105,9 @@ def test_a_route_has_its_own_lever_until_it_gives_it_up(owner: Owner) -> None:
         (("set", "mpp", "canary"), "nobody"),
         (("set", "mpp", "canary", "--share", "0.1"), "percentage"),
         (("set", "mpp", "on", "--share", "10%"), "belong to a canary"),
+        (("set", "mpp", "on", "--by-payer"), "belong to a canary"),
+        (("set", "mpp", "canary", "--header", "X-Try", "--by-payer"), "give one"),
+        (("set", "mpp", "canary", "--share", "10%", "--by-payer", "--by-header", "X-Id"), "give one of"),
         (("set", "mpp", "deprecated"), "migration"),
         (("set", "mpp", "brownout", "--migration", PAGE), "announced"),
         (("set", "mpp", "brownout", "--brownout", "2039-01-01"), "slash"),

@@ -1,5 +1,9 @@
 """Levers of routes: the document, what it comes to for a client, and what of it makes no sense."""
 
+import math
+from random import Random
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,6 +125,68 @@ def test_a_named_client_is_the_same_wherever_it_comes_from() -> None:
         two = doors(CANARY, asking("198.51.100.7", x_customer=str(number), user_agent="other"))
         assert one == two
         assert (MPP in one.offered) != (MPP in one.shut)
+
+
+BY_PAYER = '[levers."*"]\nmpp = { stage = "canary", share = "10%", header = "X-Try-MPP", by = "payer" }'
+
+
+def drawn(payer: str = "", *, address: str = "", speaks: frozenset[Protocol] = frozenset(), **headers: str) -> Doors:
+    return doors(BY_PAYER, msgspec.structs.replace(asking(address, **headers), payer=payer, speaks=speaks))
+
+
+def payers(count: int) -> list[str]:
+    dice = Random(11)
+    return [f"0x{dice.getrandbits(160):040x}" for _ in range(count)]
+
+
+def test_a_payer_is_drawn_wherever_he_comes_from() -> None:
+    """By his address alone; and outside he is not offered the protocol, and not refused in it."""
+    found = set()
+    for number, payer in enumerate(payers(200)):
+        one = drawn(payer, address=f"192.0.2.{number}", user_agent="one/1")
+        assert one == drawn(payer, address="198.51.100.7", user_agent="two/2")
+        assert MPP not in one.shut
+        found.add(MPP in one.offered)
+    assert found == {True, False}
+
+
+def test_a_payer_that_nobody_knows_is_drawn_as_a_client() -> None:
+    """By user agent and address, as where nothing else is said; never refused, since his payer may be another draw."""
+    by_client = BY_PAYER.replace(', by = "payer"', "")
+    for number in range(200):
+        who = asking(f"192.0.2.{number}", user_agent="curl/8", payer="0xsomebody")
+        assert doors(BY_PAYER, who) == doors(by_client, who)
+
+
+def test_a_draw_takes_nothing_from_a_payer_that_he_uses() -> None:
+    """Who is known to pay in the protocol is offered it; another protocol that he pays in does not count for it."""
+    outside = [payer for payer in payers(200) if MPP not in drawn(payer).offered]
+    assert len(outside) > 150
+    for payer in outside:
+        assert MPP in drawn(payer, speaks=frozenset((V1, MPP))).offered
+        assert MPP not in drawn(payer, speaks=frozenset((V1, V2))).offered
+        # What the client says itself counts before that.
+        assert MPP in drawn(payer, speaks=frozenset((MPP,)), x_try_mpp="no").shut
+
+
+@pytest.mark.parametrize("share", [1, 10, 50])
+def test_a_share_of_payers_is_kept(share: int) -> None:
+    """Within four deviations of chance; only grown by a larger share; another one than that of their clients."""
+    everybody = payers(20_000)
+
+    def inside(percent: int) -> set[str]:
+        said = levers(BY_PAYER.replace("10%", f"{percent}%"))
+        table = table_at(said, "GET /report", Protocol, 1.8e9)
+        known = {payer: msgspec.structs.replace(asking(payer, user_agent=payer), payer=payer) for payer in everybody}
+        return {payer for payer, who in known.items() if MPP in decide(table, (), who, KEY).offered}
+
+    found = inside(share)
+    deviation = math.sqrt(len(everybody) * share / 100 * (1 - share / 100))
+    assert abs(len(found) - len(everybody) * share / 100) < 4 * deviation
+    assert found <= inside(share + 5)
+    as_clients = {payer for payer in everybody if canary_point(KEY, MPP, f"client {payer} {payer}") < share}
+    both = len(everybody) * (share / 100) ** 2
+    assert abs(len(found & as_clients) - both) < 4 * math.sqrt(both) + 4
 
 
 def test_a_client_that_may_have_been_asked_is_not_refused() -> None:
