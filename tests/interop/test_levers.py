@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +20,7 @@ from .peers import Answer, ClientError, Clients
 
 PAGE = "https://api.example.com/moving"
 HEADERS = {"x402-v1": "x-payment-required", "x402-v2": "payment-required", "mpp": "www-authenticate"}
+RECEIPTS = {"x402-v1": "X-PAYMENT-RESPONSE", "x402-v2": "PAYMENT-RESPONSE", "mpp": "Payment-Receipt"}
 MINE = {"X-Try": "yes"}
 
 
@@ -50,15 +52,15 @@ class Bench:
     def __init__(self, server: OurServer, file: Path, clients: Clients, anvil: Anvil) -> None:
         self.server, self.file, self.clients, self.anvil = server, file, clients, anvil
 
-    def move(self, stage: str, lever: str) -> None:
+    def move(self, stage: str, lever: str, share: float | None = None) -> None:
         """Write `lever` for every side, and wait until the server says that it counts."""
         levers = "\n".join(f'[levers."{side.route}"]\n{side.protocol} = {lever}' for side in SIDES)
         self.file.write_text(f'migration = "{PAGE}"\n{levers}\n')
-        self._wait(lambda: all(self._told().get((side.route, side.protocol)) == stage for side in SIDES))
+        self._wait(lambda: all(self._told().get((side.route, side.protocol)) == (stage, share) for side in SIDES))
 
-    def _told(self) -> dict[tuple[str, str], str]:
+    def _told(self) -> dict[tuple[str, str], tuple[str, float | None]]:
         changes = [event for event in self.server.events() if event.get("event") == "lever.changed"]
-        return {(event["route"], event["protocol"]): event["after"] for event in changes}
+        return {(event["route"], event["protocol"]): (event["after"], event.get("share")) for event in changes}
 
     def _wait(self, done: Callable[[], bool], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
@@ -81,11 +83,24 @@ class Bench:
             found[side.protocol] = (answer, self._protocol(payers[side]) if spent else None, spent)
         return found
 
-    def _submit(self, side: Side, payer: Wallet, headers: dict[str, str]):  # type: ignore[no-untyped-def]
+    def pay_as(self, agent: str, side: Side, payer: Wallet, client: str = "") -> tuple[str | None, int]:
+        """What a client that calls itself `agent` paid in, by its receipt, and what its payer is poorer by."""
+        before = self.anvil.balance_of(payer.address)
+        paid_in = None
+        try:
+            answer = self.clients[client or side.client].answer(
+                self._submit(side, payer, {"User-Agent": agent}, client)
+            )
+            paid_in = next((p for p, name in RECEIPTS.items() if answer.header(name) is not None), None)
+        except ClientError:
+            pass
+        return paid_in, before - self.anvil.balance_of(payer.address)
+
+    def _submit(self, side: Side, payer: Wallet, headers: dict[str, str], client: str = "") -> Any:
         body = '{"a": 1}' if side.method == "POST" else None
         named = {**headers, **({"Content-Type": "application/json"} if body else {})}
         url = self.server.url + side.path
-        return self.clients[side.client].submit(
+        return self.clients[client or side.client].submit(
             side.method, url, private_key=payer.private_key, headers=named, body=body
         )
 
@@ -93,9 +108,9 @@ class Bench:
         events = self.server.events_about(payer.address, until="payment.delivered")
         return next((e.get("protocol") for e in events if e.get("event") == "payment.delivered"), None)
 
-    def offered(self, side: Side) -> list[str]:
+    def offered(self, side: Side, agent: str = "asker/1") -> list[str]:
         """The protocols of a route's 402, in the order of their headers."""
-        answer = httpx.request(side.method, self.server.url + side.path)
+        answer = httpx.request(side.method, self.server.url + side.path, headers={"User-Agent": agent})
         order = [name.decode().lower() for name, _ in answer.headers.raw]
         return sorted((p for p, name in HEADERS.items() if name in order), key=lambda p: order.index(HEADERS[p]))
 
@@ -156,6 +171,86 @@ def test_every_lever_forwards_and_back(bench: Bench) -> None:
                 assert (side.protocol in offered) == open_, where
                 assert offered[0] == side.protocol or stage != "preferred", where
                 assert len(offered) == (3 if open_ else 2), where
+
+
+def shut_out(side: Side) -> tuple[str | None, int]:
+    """What is paid by a side's client that is not offered its protocol: `mppx` speaks x402 v2 as well."""
+    return ("x402-v2", side.price) if side.client == "mppx" else (None, 0)
+
+
+def share_of_clients(bench: Bench, side: Side, agents: list[str]) -> set[str]:
+    """Those of the clients that are offered the protocol."""
+    return {agent for agent in agents if side.protocol in bench.offered(side, agent)}
+
+
+def test_a_share_of_clients_forwards_and_back(bench: Bench) -> None:
+    """Drawn by what a client shows: always the same ones, more of them in a larger share, and nobody but them."""
+    agents = [f"shop-{number}/1.0" for number in range(80)]
+
+    def by_client(share: int) -> dict[Side, set[str]]:
+        bench.move("canary", f'{{ stage = "canary", share = "{share}%" }}', float(share))
+        return {side: share_of_clients(bench, side, agents) for side in SIDES}
+
+    small = by_client(30)
+    one = {side: (sorted(small[side])[0], sorted(set(agents) - small[side])[0]) for side in SIDES}
+
+    def pay(*, in_share: bool, outside: bool) -> None:
+        for side in SIDES:
+            for agent, is_open in zip(one[side], (in_share, outside), strict=True):
+                paid = bench.pay_as(agent, side, bench.anvil.payer())
+                assert paid == ((side.protocol, side.price) if is_open else shut_out(side)), (side, agent)
+
+    for side in SIDES:
+        # Within four deviations of 24 of 80.
+        assert 8 <= len(small[side]) <= 40
+    pay(in_share=True, outside=False)
+    large = by_client(60)
+    assert all(small[side] < large[side] for side in SIDES)
+    bench.move("on", '"on"')
+    pay(in_share=True, outside=True)
+    assert by_client(30) == small
+    pay(in_share=True, outside=False)
+    bench.move("off", '"off"')
+    pay(in_share=False, outside=False)
+
+
+OTHER = {"x402-v1": "mppx", "x402-v2": "mppx", "mpp": "@x402/fetch"}
+"""By the protocol of a side: a client that pays in another one."""
+
+
+@pytest.mark.parametrize("side", SIDES, ids=lambda side: side.protocol)
+def test_a_share_of_payers_forwards_and_back(side: Side, bench: Bench) -> None:
+    """Drawn by who pays, once that is known, in whichever protocol; and nobody is refused what he was offered."""
+    lever = '{ stage = "canary", share = "50%", by = "payer" }'
+    bench.move("canary", lever, 50.0)
+    found: dict[bool, tuple[Wallet, str]] = {}
+    for number in range(30):
+        payer, agents = bench.anvil.payer(), [f"{side.protocol}-{number}-{place}/1.0" for place in range(2)]
+        drawn = set()
+        for agent in agents:
+            paid_in, spent = bench.pay_as(agent, side, payer, OTHER[side.protocol])
+            assert paid_in not in (None, side.protocol)
+            assert spent == side.price
+            drawn.add(side.protocol in bench.offered(side, agent))
+        assert len(drawn) == 1, "two clients of one payer are offered the same"
+        found.setdefault(drawn.pop(), (payer, agents[0]))
+        if len(found) == 2:
+            break
+    (inside, inside_agent), (outside, outside_agent) = found[True], found[False]
+    assert bench.pay_as(inside_agent, side, inside) == (side.protocol, side.price)
+    assert bench.pay_as(outside_agent, side, outside) == shut_out(side)
+    # As a client that nobody knows yet, and that was offered it.
+    offered = next(a for a in (f"new-{n}/1.0" for n in range(60)) if side.protocol in bench.offered(side, a))
+    for _ in range(2):
+        assert bench.pay_as(offered, side, outside) == (side.protocol, side.price)
+    bench.move("on", '"on"')
+    assert bench.pay_as(outside_agent, side, outside) == (side.protocol, side.price)
+    bench.move("off", '"off"')
+    assert bench.pay_as(inside_agent, side, inside) == shut_out(side)
+    # What was remembered is forgotten, and learned again.
+    bench.move("canary", lever, 50.0)
+    assert bench.pay_as(inside_agent, side, inside, OTHER[side.protocol])[1] == side.price
+    assert side.protocol in bench.offered(side, inside_agent)
 
 
 def test_a_half_is_switched_off_for_a_client_and_on_again(bench: Bench) -> None:
