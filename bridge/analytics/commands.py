@@ -9,6 +9,7 @@ import msgspec
 from bridge.analytics.database import EventsUnavailable
 from bridge.analytics.facts import PROTOCOLS
 from bridge.analytics.reader import Events
+from bridge.analytics.readiness import lacking
 from bridge.analytics.report import BREAKDOWNS, Filters, Span
 from bridge.analytics.spans import duration, span_of
 from bridge.analytics.tables import (
@@ -30,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OVER = 1
 _TROUBLE = 2
+_NOT_COVERED = 3
 
 
 def report_group(events: OpenEvents, clock: Clock, *, choose: bool) -> click.Group:
@@ -150,12 +152,17 @@ def report_group(events: OpenEvents, clock: Clock, *, choose: bool) -> click.Gro
         metavar="SHARE",
         help="Exit with 1 where the larger of its shares of payers and of payments is over this, such as 0.5%.",
     )
+    @click.option(
+        "--accept-gaps",
+        is_flag=True,
+        help="With --fail-over: take the record as it is, whatever it lacks.",
+    )
     @click.pass_context
-    def readiness(ctx: click.Context, /, limit: int, fail_over: str | None, **told: Any) -> None:
+    def readiness(ctx: click.Context, /, limit: int, fail_over: str | None, accept_gaps: bool, **told: Any) -> None:
         """Tell whom switching a protocol off today would lose.
 
-        With --fail-over, exit code 1 says that it is too early, and 2 that it cannot be told: without a record of the
-        window, no figure is small.
+        With --fail-over, exit code 1 says that it is too early, and 2 that it cannot be told: no payment is recorded in
+        the window. 3 says that the record does not cover the window, and that what it has is within the limit.
         """
         protocol = told.pop("protocol")
         try:
@@ -166,12 +173,19 @@ def report_group(events: OpenEvents, clock: Clock, *, choose: bool) -> click.Gro
                 found = opened.readiness(protocol, since=span.since, until=span.until, limit=limit)
         except click.ClickException as error:
             raise _Trouble(error.format_message()) from None
-        names = ["payer", "payments", "last_at", "also"]
+        names = ["payer", "payments", "last_at", "also", "record_lacks"]
+        lacks = " ".join(gap.kind for gap in found.gaps)
         asked.say(
             found,
             table=lambda: readiness_table(found, limit=most),
-            csv=lambda: rows_csv(names, [[p.payer, p.payments, when(p.last_at), " ".join(p.also)] for p in found.left]),
+            csv=lambda: rows_csv(
+                names, [[p.payer, p.payments, when(p.last_at), " ".join(p.also), lacks] for p in found.left]
+            ),
         )
+        if asked.format == "csv":
+            # Where nobody is left, no row says so.
+            for gap in found.gaps:
+                click.echo(gap.detail, err=True)
         if most is None:
             return
         if found.all_payments == 0:
@@ -179,6 +193,8 @@ def report_group(events: OpenEvents, clock: Clock, *, choose: bool) -> click.Gro
             ctx.exit(_TROUBLE)
         if found.share > most:
             ctx.exit(_OVER)
+        if not accept_gaps and lacking(found, most):
+            ctx.exit(_NOT_COVERED)
 
     return report
 
@@ -236,6 +252,11 @@ class _Asked:
         names = [name for name in Filters.__struct_fields__ if self._told.get(name)]
         self.filters = Filters(**{name: self._told[name] for name in names})
 
+    @property
+    def format(self) -> str:
+        """How to say it: `table`, `json` or `csv`."""
+        return self._told.get("format_") or "table"
+
     def span(self, events: Events, *, window: str | None = None) -> Span:
         """The span that the options say; without one, the last `window`, or everything that is recorded."""
         told = {name: self._told.get(name) for name in ("since", "until", "window")}
@@ -250,7 +271,7 @@ class _Asked:
         return _Opened(events, self._told.get("events"))
 
     def say(self, found: Any, *, table: Callable[[], list[str]], csv: Callable[[], str]) -> None:
-        match self._told.get("format_"):
+        match self.format:
             case "json":
                 click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
             case "csv":

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bridge.analytics.coverage import gaps_of
 from bridge.analytics.facts import Dimensions
 from bridge.analytics.figures import Rows, amounts, gather
 from bridge.analytics.readiness import Left, LeftGroup, Readiness, covered_days, next_steps, per_day, share_lost
@@ -51,8 +52,10 @@ class Leaving:
             )
             for kind in ("route", "client")
         }
-        recorded_since, dropped = self._stored.recorded_since(), self._stored.dropped(span)
-        days = covered_days(span, recorded_since)
+        covered, dropped = self._stored.covered(), self._stored.dropped(span)
+        gaps = gaps_of(span, covered, dropped)
+        days = covered_days(span, covered.since)
+        *_, at_most = share_lost(len(mine) + dropped, all_payers + dropped, payments + dropped, all_payments + dropped)
         left, named = self._left(protocol, span, limit, also)
         refused, stage = self._refused(protocol, span), self._stage(protocol, span.until)
         return Readiness(
@@ -60,7 +63,9 @@ class Leaving:
             since=span.since,
             until=span.until,
             days=round(days, 4),
-            recorded_since=recorded_since,
+            recorded_since=covered.since,
+            recorded_until=covered.until,
+            gaps=gaps,
             dropped=dropped,
             payers=len(mine),
             moved=len(also),
@@ -73,6 +78,7 @@ class Leaving:
             share_of_payers=of_payers,
             share_of_payments=of_payments,
             share=share,
+            share_at_most=at_most,
             routes=groups["route"],
             clients=groups["client"],
             left=left,
@@ -86,8 +92,7 @@ class Leaving:
                 refused=refused,
                 stage=stage,
                 clients=groups["client"],
-                covered=recorded_since is not None and recorded_since <= span.since,
-                dropped=dropped,
+                gaps=gaps,
             ),
         )
 

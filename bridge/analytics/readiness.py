@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import msgspec
 
+from bridge.analytics.coverage import Gap
 from bridge.analytics.figures import amounts
 from bridge.analytics.report import Span
 
-__all__ = ["Left", "LeftGroup", "Readiness", "next_steps", "per_day", "share_lost"]
+__all__ = ["Left", "LeftGroup", "Readiness", "covered_days", "lacking", "next_steps", "per_day", "share_lost"]
 
 
 class LeftGroup(msgspec.Struct, frozen=True):
@@ -40,8 +41,13 @@ class Readiness(msgspec.Struct, frozen=True):
     since: float
     until: float
     days: float
-    """Of the window, those that there are figures for: what figures by day are divided by."""
+    """Of the window, those that are recorded: what figures by day are divided by."""
     recorded_since: float | None
+    """When recording began, or from when on figures are kept."""
+    recorded_until: float | None
+    """The last sign of a server that records."""
+    gaps: list[Gap]
+    """What the record lacks of the window; nothing where it covers it."""
     dropped: int
     """Events of the window that were not recorded: what is lost may be more than the figures say."""
     payers: int
@@ -64,6 +70,8 @@ class Readiness(msgspec.Struct, frozen=True):
     """`payments` of `all_payments`."""
     share: float
     """The larger of the two: what `--fail-over` compares."""
+    share_at_most: float
+    """The same, were every event that was dropped a payment in the protocol, by somebody else."""
     routes: list[LeftGroup]
     clients: list[LeftGroup]
     """By product and version."""
@@ -82,6 +90,11 @@ def share_lost(payers: int, all_payers: int, payments: int, all_payments: int) -
     of_payers = payers / all_payers if all_payers else 0.0
     of_payments = payments / all_payments if all_payments else 0.0
     return round(of_payers, 8), round(of_payments, 8), round(max(of_payers, of_payments), 8)
+
+
+def lacking(found: Readiness, limit: float) -> list[Gap]:
+    """The gaps that could hide a share above `limit`: events that were dropped may be too few for it."""
+    return [gap for gap in found.gaps if gap.kind != "dropped" or found.share_at_most > limit]
 
 
 def covered_days(span: Span, recorded_since: float | None) -> float:
@@ -104,21 +117,19 @@ def next_steps(
     refused: int,
     stage: str,
     clients: Sequence[LeftGroup],
-    covered: bool,
-    dropped: int,
+    gaps: Sequence[Gap],
 ) -> list[str]:
     """What the figures advise, in sentences."""
-    steps = []
-    if not covered:
-        steps.append("The record is younger than this window: wait, or ask for a shorter one.")
-    if dropped:
-        steps.append(f"{dropped} events of this window were dropped: take these figures as the least that is lost.")
+    steps = [gap.detail for gap in gaps]
     if refused:
         steps.append(f"{refused} payments in {protocol} were refused in this window: who sent them wants to pay still.")
     if stage == "refused":
         if payments:
             steps.append(f"{protocol} is `refused`: what was paid in this window was paid before.")
         steps.append(f"{protocol} is off already: when nobody is refused any more, leave it out of `protocols`.")
+        return steps
+    if payments == 0 and gaps:
+        steps.append(f"Nobody paid in {protocol} as far as is recorded: find out about the rest before you refuse it.")
         return steps
     if payments == 0:
         steps.append(f"Nobody paid in {protocol}: set it to `refused`, and watch who is refused.")

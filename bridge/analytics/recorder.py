@@ -116,7 +116,7 @@ class Recorder:
             database = None
             try:
                 database = open_database(self._settings.url, write=True)
-                self._write_until_closed(Writer(database, self._settings.bucket_seconds))
+                self._write_until_closed(Writer(database, self._settings.bucket_seconds, self._clock()))
                 return
             except Exception as error:
                 if not self._is_away:

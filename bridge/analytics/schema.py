@@ -126,5 +126,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE TABLE dropped (bucket {int} NOT NULL PRIMARY KEY, events {int} NOT NULL){rowless}",
     ),
+    (
+        # How each serving process does, as it said last; `every` is how often it says so, in seconds.
+        """
+        CREATE TABLE health (
+            worker TEXT NOT NULL PRIMARY KEY,
+            at {real} NOT NULL,
+            every {real} NOT NULL,
+            parts TEXT NOT NULL
+        ){rowless}
+        """,
+    ),
 )
 """What leads from each schema version to the next; a released entry never changes. The length is the version."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.analytics.coverage import Covered
 from bridge.analytics.database import Database
 from bridge.analytics.facts import KINDS, PROTOCOLS, Dimensions, Fact
 from bridge.analytics.figures import Rows
@@ -17,7 +18,6 @@ from bridge.analytics.writer import read_dimensions
 __all__ = ["DAY", "WITHIN", "Part", "Recorded", "Stored"]
 
 DAY = 86400
-_BUCKET = "SELECT value FROM meta WHERE name = ?"
 WITHIN = "grain = ? AND bucket >= ? AND bucket < ?"
 
 Part = tuple[int, int, int]
@@ -37,7 +37,8 @@ class Stored:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.dimensions: dict[int, Dimensions] = dict(read_dimensions(database))
-        self.bucket_seconds = next((int(value) for (value,) in self.execute(_BUCKET, ("bucket_seconds",))), 3600)
+        self._meta = {str(name): str(value) for name, value in self.execute("SELECT name, value FROM meta")}
+        self.bucket_seconds = int(self._meta.get("bucket_seconds", 3600))
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Iterable[tuple[Any, ...]]:
         """See `Database.execute`."""
@@ -54,6 +55,22 @@ class Stored:
             is_old = first_day is not None and span.since < first_hour and first_day + DAY <= first_hour
             seconds = DAY if is_old else fine
         return Span(float(span.since // seconds * seconds), float(math.ceil(span.until / seconds) * seconds))
+
+    def covered(self) -> Covered:
+        """From when to when is recorded what happened, also where nothing did."""
+        first = self.recorded_since()
+        kept = self._meta.get("kept_since")
+        kept_since = None if kept is None else float(kept)
+        if first is None:
+            return Covered(None, None, kept_since)
+        began = float(self._meta.get("began", first)) // self.bucket_seconds * self.bucket_seconds
+        ((heard,),) = self.execute("SELECT MAX(at) FROM health")
+        # What is not kept any more was recorded for nothing.
+        return Covered(
+            since=min(first, max(began, kept_since or began)),
+            until=max(self.recorded_until(), heard or 0.0),
+            kept_since=kept_since,
+        )
 
     def recorded_since(self) -> float | None:
         """When the first bucket began that has figures; None where there are none."""

@@ -40,7 +40,7 @@ def when(at: float) -> str:
 
 def report_table(report: Report) -> list[str]:
     """The report."""
-    lines = [f"{when(report.since)} to {when(report.until)} UTC", *_notes(report.recorded_since, report), ""]
+    lines = [f"{when(report.since)} to {when(report.until)} UTC", *_notes(report), ""]
     lines += _figures_table("protocol", {**report.protocols, "all": report.total})
     lines += [f"{report.unidentified} of the challenges went to clients that never said what they speak."]
     if report.groups and report.by != "protocol":
@@ -55,12 +55,12 @@ def report_table(report: Report) -> list[str]:
     return [line[:WIDTH].rstrip() for line in lines]
 
 
-def _notes(recorded_since: float | None, report: Report | Readiness) -> list[str]:
+def _notes(report: Report) -> list[str]:
     notes = []
-    if recorded_since is None:
+    if report.recorded_since is None:
         notes.append("Nothing is recorded yet.")
-    elif recorded_since > report.since:
-        notes.append(f"The record begins at {when(recorded_since)}.")
+    elif report.recorded_since > report.since:
+        notes.append(f"The record begins at {when(report.recorded_since)}.")
     if report.dropped:
         notes.append(f"{report.dropped} events were dropped: the figures lack them.")
     return notes
@@ -150,8 +150,8 @@ def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
     money = [_amount(asset, amount) for asset, amount in r.revenue_per_day.items()] or ["nothing"]
     lines = [
         f"{r.protocol}, {when(r.since)} to {when(r.until)} UTC",
-        *_notes(r.recorded_since, r),
         "",
+        *(["The record does not cover this window. As far as it goes:"] if r.gaps else []),
         (
             f"It is switched off. Before that, it was paid in by {r.payers} of {r.all_payers} payers,"
             if r.stage == "refused"
@@ -178,6 +178,10 @@ def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
     if limit is not None:
         verdict = "over" if r.share > limit else "within"
         lines.append(f"The larger, {100 * r.share:.2f} %, is {verdict} the limit of {100 * limit:g} %.")
+        if r.gaps and r.share <= limit:
+            lines.append("That holds for what is recorded only.")
+        if r.dropped:
+            lines.append(f"Were all that was dropped lost, the share is {100 * r.share_at_most:.2f} %.")
     lines += ["", "Next:", *(line for step in r.next for line in _wrapped(step))]
     return [line[:WIDTH].rstrip() for line in lines]
 

@@ -31,9 +31,9 @@ _KIND = {kind: place for place, kind in enumerate(KINDS)}
 
 
 class Writer:
-    """Writes to `database`, with figures by `bucket_seconds`."""
+    """Writes to `database`, with figures by `bucket_seconds`. `began` is when it began to record."""
 
-    def __init__(self, database: Database, bucket_seconds: int) -> None:
+    def __init__(self, database: Database, bucket_seconds: int, began: float) -> None:
         self._database = database
         self._bucket_seconds = bucket_seconds
         self._dimensions: dict[Dimensions, int] = {}
@@ -41,6 +41,8 @@ class Writer:
         self._routes: set[str] = set()
         with database.writing():
             self._set("bucket_seconds", str(bucket_seconds))
+            # That of the first of all writers stays.
+            self._run("INSERT INTO meta (name, value) VALUES ('began', ?) ON CONFLICT DO NOTHING", (str(began),))
             for number, own in read_dimensions(database):
                 self._dimensions[own] = number
                 self._clients.add(Client(own.product, own.version))
@@ -296,6 +298,7 @@ class Writer:
                         # A bucket at a time: there is one more every hour.
                         self._run(f"DELETE FROM {table} WHERE grain = ? AND bucket = ?", (grain, bucket))  # noqa: S608
                         more = True
+            self._set("kept_since", str(bucket_of(rollups, DAY)))
             self._run("DELETE FROM dropped WHERE bucket < ?", (bucket_of(rollups, DAY),))
             self._run("DELETE FROM journeys WHERE last_at < ?", (rollups,))
         return more

@@ -57,7 +57,7 @@ def events(count: int, payers: int, seed: int = 1) -> Iterator[tuple[float, str,
 
 def generate(path: Path, count: int, payers: int) -> None:
     database = open_database(str(path), write=True)
-    writer = Writer(database, 3600)
+    writer = Writer(database, 3600, time.time())
     reducer = Reducer()
     batch: list[Fact] = []
     begun = time.perf_counter()

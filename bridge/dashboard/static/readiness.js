@@ -43,15 +43,17 @@ function choice(state, again) {
 
 function verdict(found, about) {
   const money = sums(found.revenue_per_day, about.tokens);
+  const known = found.gaps.length ? "As far as the record goes: " : "";
   return panel(`Switching ${found.protocol} off today`,
-    h("p", { class: `verdict ${found.payments && found.stage !== "refused" ? "warn" : "good"}` }, said(found, money)),
+    found.gaps.length ? h("p", { class: "verdict warn" }, h("strong", {}, "The record does not cover this window. "), found.gaps.map((gap) => h("span", { class: "line" }, coded(gap.detail)))) : null,
+    h("p", { class: `verdict ${found.gaps.length || (found.payments && found.stage !== "refused") ? "warn" : "good"}` }, known, said(found, money)),
     h("dl", { class: "figures" },
       figure("Payers left", count(found.payers), `${percent(found.share_of_payers)} of ${count(found.all_payers)}`),
       figure("Moved already", count(found.moved), "have paid in another protocol too"),
       figure("Payments", count(found.payments), `${percent(found.share_of_payments)} of ${count(found.all_payments)}`),
       figure("Refused", count(found.refused), found.stage ? `by levers; it is ${found.stage} on every route` : "by levers"),
       figure("Revenue a day", money.length ? money.map((line) => h("span", { class: "line" }, line)) : "none")),
-    h("h4", {}, "What to do next"), h("ul", { class: "steps" }, found.next.map((step) => h("li", {}, coded(step)))));
+    h("h4", {}, "What to do next"), h("ul", { class: "steps" }, found.next.slice(found.gaps.length).map((step) => h("li", {}, coded(step)))));
 }
 
 function said(found, money) {

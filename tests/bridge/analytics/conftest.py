@@ -30,11 +30,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres"))
 
 
-def write(url: str, events: Iterable[Event], *, batch: int = 50, bucket_seconds: int = 3600) -> None:
+def write(
+    url: str, events: Iterable[Event], *, batch: int = 50, bucket_seconds: int = 3600, began: float = 2.0**40
+) -> None:
     """Write events as the recorder does, `batch` at a time."""
     reducer = Reducer()
     database = open_database(url, write=True)
-    writer = Writer(database, bucket_seconds)
+    writer = Writer(database, bucket_seconds, began)
     kept = [kept for at, event, fields in events if (kept := reducer.reduce(at, event, fields)) is not None]
     for begin in range(0, len(kept), batch):
         portion = kept[begin : begin + batch]

@@ -6,10 +6,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.analytics import Path, open_events
+from bridge.analytics.coverage import Covered, gaps_of
+from bridge.analytics.database import open_database
 from bridge.analytics.journeys import Stay, journey_of
+from bridge.analytics.report import Span
 from bridge.analytics.tables import _amount
+from bridge.analytics.writer import Writer
 from bridge.cli import main
-from tests.bridge.analytics.conftest import Fill
+from tests.bridge.analytics.conftest import Fill, write
 from tests.bridge.analytics.samples import DAY, HOUR, START, TOKEN, Event, base, paid
 
 END = START + 10 * DAY
@@ -126,7 +130,7 @@ def ask(url: str, *arguments: str) -> Result:
 
 
 def test_exit_codes(fill: Fill) -> None:
-    """0 within the limit, 1 over it, 2 where it cannot be told; without a limit 0."""
+    """0 within the limit, 1 over it, 2 where it cannot be told; without a limit 0. 3 has tests of its own."""
     url = fill(moves())
     assert ask(url, "--protocol", "x402-v1").exit_code == 0
     assert ask(url, "--protocol", "x402-v1", "--fail-over", "0.5%").exit_code == 1
@@ -172,3 +176,113 @@ def test_a_record_that_is_younger_than_the_window(fill: Fill) -> None:
         found = events.readiness("x402-v1", since=START - 20 * DAY, until=START + 4 * DAY + HOUR)
     assert round(found.days) == 4
     assert "younger" in found.next[0]
+
+
+# What the record lacks
+
+
+COVERED = Covered(START, END, None)
+WINDOW = Span(START, END)
+GAPS = [
+    (COVERED, 0, []),
+    (Covered(START - DAY, END + DAY, START - 9 * DAY), 0, []),
+    (Covered(None, None, None), 0, ["begins-late"]),
+    (Covered(START + HOUR, END, None), 0, ["begins-late"]),
+    # Began later than the last purge kept anything of.
+    (Covered(START + 2 * DAY, END, START + DAY), 0, ["begins-late"]),
+    (Covered(START + DAY, END, START + DAY), 0, ["not-kept"]),
+    (Covered(START, END - DAY, None), 0, []),
+    (Covered(START, END - DAY - 1, None), 0, ["ends-early"]),
+    (COVERED, 1, ["dropped"]),
+    (Covered(START + HOUR, END - 2 * DAY, None), 3, ["begins-late", "ends-early", "dropped"]),
+]
+
+
+@pytest.mark.parametrize(("covered", "dropped", "kinds"), GAPS)
+def test_what_a_record_lacks_of_a_window(covered: Covered, dropped: int, kinds: list[str]) -> None:
+    """By when it began, what is kept, when it was last heard of, and what was dropped."""
+    assert [gap.kind for gap in gaps_of(WINDOW, covered, dropped)] == kinds
+
+
+def said(url: str, *arguments: str, protocol: str = "x402-v2") -> tuple[int, str]:
+    answer = ask(url, "--protocol", protocol, "--fail-over", "0.5%", *arguments)
+    return answer.exit_code, answer.output
+
+
+def three_days() -> list[Event]:
+    """The last three days of the window, in which nobody paid in x402 v2."""
+    events = [paid(END - 3 * DAY + number * HOUR, f"p{number}", address(number), "mpp") for number in range(70)]
+    return [event for each in events for event in each]
+
+
+def test_a_young_record_is_no_reason_to_switch_off(fill: Fill) -> None:
+    """It holds three of ten days, and nobody paid in the protocol: that is its own exit code, in every format."""
+    url = fill(three_days())
+    code, text = said(url)
+    assert (code, "The record does not cover this window. As far as it goes:" in text) == (3, True)
+    assert "That holds for what is recorded only." in text
+    assert "find out about the rest" in text
+    assert "set it to" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    code, text = said(url, "--format", "json")
+    assert (code, [gap["kind"] for gap in json.loads(text)["gaps"]]) == (3, ["begins-late"])
+    code, text = said(url, "--format", "csv")
+    assert (code, "The record is younger than this window" in text) == (3, True)
+    assert said(url, "--accept-gaps")[0] == 0
+    # Who is known to be lost is lost, whatever else there may be.
+    assert said(url, protocol="mpp")[0] == 1
+    rows = said(url, "--format", "csv", "--limit", "1", protocol="mpp")[1].splitlines()
+    assert [row.rpartition(",")[2] for row in rows[:2]] == ["record_lacks", "begins-late"]
+
+
+def test_a_shop_where_nobody_came_at_first(fill: Fill) -> None:
+    """It was recorded that nobody did: the record began when the first server did."""
+    url = fill(three_days(), began=START + 1)
+    assert said(url)[0] == 0
+    assert said(url, "--since", str(int(START - DAY)))[0] == 3
+    # The first of all writers began it.
+    write(url, [], began=END)
+    assert said(url)[0] == 0
+
+
+def test_a_record_that_is_not_kept_for_as_long(fill: Fill) -> None:
+    """The settings delete what is older than the window: no waiting helps, and it says which setting."""
+    url = fill([*paid(START, "old", address(9), "x402-v1"), *three_days()], began=START)
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600, END)
+    assert said(url, protocol="mpp")[0] == 1
+    while writer.purge(now=END, event_days=1, rollup_days=3):
+        pass
+    database.close()
+    code, text = said(url, "--format", "json")
+    found = json.loads(text)
+    assert (code, [gap["kind"] for gap in found["gaps"]]) == (3, ["not-kept"])
+    assert "rollup_days" in found["next"][0]
+    assert found["recorded_since"] == END - 3 * DAY
+    assert said(url, "--since", str(int(END - 3 * DAY)))[0] == 0
+
+
+def test_a_record_that_ended(fill: Fill) -> None:
+    """A copy that nobody writes to any more says nothing of today."""
+    url = fill(three_days(), began=START)
+    code, text = said(url, "--until", str(int(END + 3 * DAY)))
+    assert (code, "The record ends at" in text) == (3, True)
+    assert said(url, "--until", str(int(END)))[0] == 0
+
+
+def test_events_that_were_dropped(fill: Fill) -> None:
+    """Each may have been a payment by somebody else: they count against the limit, and no more than that."""
+    url = fill(three_days(), began=START)
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600, START)
+    # One more in each of 70 payments would be 1.4 %.
+    writer.write([], [], {int(END - DAY): 1})
+    code, text = said(url)
+    assert (code, "Were all that was dropped lost, the share is 1.41 %." in text) == (3, True)
+    enough = ask(url, "--protocol", "x402-v2", "--fail-over", "1.5%")
+    assert (enough.exit_code, "does not cover" in enough.output) == (0, True)
+    assert said(url, "--accept-gaps")[0] == 0
+    # Those of another time are none of this window's.
+    writer.write([], [], {int(START - DAY): 1000})
+    assert ask(url, "--protocol", "x402-v2", "--fail-over", "1.5%").exit_code == 0
+    database.close()

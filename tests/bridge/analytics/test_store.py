@@ -62,7 +62,7 @@ def test_what_fails_leaves_nothing(fill: Fill) -> None:
     """A batch is written whole or not at all, and what was rolled back has no number."""
     url = fill(paid(START, "p", "0x01", "mpp"))
     database = open_database(url, write=True)
-    writer = Writer(database, 3600)
+    writer = Writer(database, 3600, START)
 
     def break_off() -> None:
         with database.writing():
@@ -82,7 +82,7 @@ def test_retention(fill: Fill) -> None:
     events = [e for at in (old, middle, young) for n in range(3) for e in paid(at + n, f"p{at}{n}", f"0x{at}", "mpp")]
     url = fill(events)
     database = open_database(url, write=True)
-    writer = Writer(database, 3600)
+    writer = Writer(database, 3600, START)
     while writer.purge(now=young + 10, event_days=90, rollup_days=730):
         pass
     for table, left in (("events", 9), ("payments", 3), ("payers", 2), ("journeys", 2)):
@@ -101,7 +101,7 @@ def test_read_beside_a_writer(fill: Fill) -> None:
     """A report sees one moment, while a batch is being written, and waits for nobody."""
     url = fill(paid(START, "p", "0x01", "mpp"))
     database = open_database(url, write=True)
-    writer = Writer(database, 3600)
+    writer = Writer(database, 3600, START)
     with database.writing():
         database.execute_many("UPDATE money SET payments = ?", [(77,)])
         with open_events(url) as events:

@@ -502,5 +502,5 @@ def _drop(path: str, events: int) -> None:
     from bridge.analytics.writer import Writer
 
     database = open_database(path, write=True)
-    Writer(database, 3600).write([], [], {int(NOW - 60) // 3600 * 3600: events})
+    Writer(database, 3600, NOW).write([], [], {int(NOW - 60) // 3600 * 3600: events})
     database.close()
