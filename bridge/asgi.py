@@ -5,7 +5,6 @@ bytes flow as the application makes them.
 """
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from bridge.config import ConfigError, PaymentConfig
 from bridge.discovery import describe
 from bridge.gate import Admitted, Free, Gate, Refused, Replayed
 from bridge.health import live, ready
+from bridge.patterns import RoutePattern, normalize
 from bridge.pricing import AnyPrice, Paid
 from bridge.request import PaidRequest
 from bridge.responses import Response, merge_receipt
@@ -106,7 +106,7 @@ class PaymentMiddleware:
     def __init__(self, app: ASGIApp, *, config: PaymentConfig, routes: Mapping[str, AnyPrice | Paid]) -> None:
         self.config = config
         self._table = [
-            (_RoutePattern(key), config.route(key, price if isinstance(price, Paid) else Paid(price)))
+            (_pattern(key), config.route(key, price if isinstance(price, Paid) else Paid(price)))
             for key, price in routes.items()
         ]
         self.gate = config.build()
@@ -185,44 +185,20 @@ def openapi(
     `document` is the framework's own, and stays as it is otherwise; without one, a document of the priced routes alone
     is made. Routes are known once their middleware exists.
     """
-    table = [(_RoutePattern(route.name), route) for route in config.routes]
+    table = [(_pattern(route.name), route) for route in config.routes]
 
     def find(method: str, path: str) -> PaidRoute | None:
-        return next((route for pattern, route in table if pattern.matches(method, [_normalize(path)])), None)
+        return next((route for pattern, route in table if pattern.matches(method, [normalize(path)])), None)
 
     names = [route.name for route in config.routes]
     return describe(document, find, names, title=title, version=version, service=service)
 
 
-class _RoutePattern:
-    """A key of the route table."""
-
-    def __init__(self, key: str) -> None:
-        method, _, path = key.strip().rpartition(" ")
-        if not path.startswith("/"):
-            raise ConfigError(f"{key!r} is not a route: write 'GET /path' or '/path'")
-        self._method = method.strip().upper() or None
-        if self._method in ("HEAD", "OPTIONS"):
-            raise ConfigError(f"{key!r}: HEAD costs what GET costs, and OPTIONS is never charged")
-        # The rest of a path may be nothing: what `/files/` answers belongs to `/files/*` as well.
-        parts = re.split(r"(\{[^/{}]+\}|/\*$|\*)", _normalize(path))
-        self._path = re.compile("".join(map(_regex, parts)), re.DOTALL)
-
-    def matches(self, method: str, paths: Iterable[str]) -> bool:
-        """Whether the route has any of `paths`; HEAD is priced as the GET that it stands for."""
-        if self._method is not None and self._method != ("GET" if method == "HEAD" else method):
-            return False
-        return any(self._path.fullmatch(path) for path in paths)
-
-
-def _regex(part: str) -> str:
-    match part:
-        case "/*":
-            return "/?(?:(?<=/).*)?"
-        case "*":
-            return ".*"
-        case _:
-            return "[^/]+" if part[:1] == "{" else re.escape(part)
+def _pattern(key: str) -> RoutePattern:
+    try:
+        return RoutePattern(key)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _paths(scope: Scope) -> set[str]:
@@ -233,15 +209,7 @@ def _paths(scope: Scope) -> set[str]:
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     rest = path.removeprefix(root) if path.startswith(root + "/") or path == root else path
-    return {_normalize(path), _normalize(rest)}
-
-
-def _normalize(path: str) -> str:
-    """Frameworks serve `/report/` and `//report` as `/report`, so they cost the same.
-
-    So does a line feed at the end, which the `$` of Starlette's route patterns lets pass.
-    """
-    return "/" + re.sub(r"/{2,}", "/", path).strip("/\n")
+    return {normalize(path), normalize(rest)}
 
 
 class _Stopped(OSError):

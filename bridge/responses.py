@@ -31,12 +31,17 @@ __all__ = [
     "Response",
     "failed_receipt",
     "header_text",
+    "lever_headers",
+    "lever_members",
     "merge_receipt",
     "plain_refusal",
     "problem_of",
 ]
 
 Headers = list[tuple[bytes, bytes]]
+Notice = tuple[tuple[bytes, bytes], ...]
+Members = tuple[tuple[str, object], ...]
+"""Members of a problem."""
 
 EXPOSED_HEADERS = ", ".join(
     (
@@ -84,7 +89,7 @@ class ChallengeContext(msgspec.Struct, frozen=True):
     correlation_id: str
     digest: str | None = None
     accept_payment: str | None = None
-    notice: tuple[tuple[bytes, bytes], ...] = ()
+    notice: Notice = ()
     """Headers that the client's protocol is answered with in any case: that it ends, and when."""
     migration: str | None = None
 
@@ -127,10 +132,10 @@ class Responder:
         in its receipt header as well.
         """
         if isinstance(error, Unavailable):
-            plain = plain_refusal(error, protocol)
-            return Response(plain.status, [*plain.headers, *context.notice], plain.body)
+            return plain_refusal(error, protocol, notice=context.notice)
         status = _status(error, protocol)
-        said = _said(error, status, unpaid=protocol is None)._replace(levered=_levered(error, context, protocol))
+        levered = lever_members(error, context.doors, context.migration, protocol)
+        said = _said(error, status, unpaid=protocol is None)._replace(levered=levered)
         speaks = context.doors.offered
         body, x402_headers, rest = _kept(_x402_part, context.resource.url)(
             said, context.offers, context.resource, speaks, self._payment_identifier, context.route.bazaar
@@ -141,9 +146,7 @@ class Responder:
             place = speaks.index(Protocol.MPP)
             headers[place:place] = [(b"www-authenticate", value) for value in self.challenges(context)]
         headers += rest
-        headers += context.notice
-        if isinstance(error, ProtocolRefused) and error.over_in is not None:
-            headers.append((b"retry-after", str(error.over_in).encode()))
+        headers += lever_headers(error, context.notice)
         if unsettled is not None:
             headers += failed_receipt(unsettled, error.reason)
         return Response(status, headers, body)
@@ -209,12 +212,15 @@ def _status(error: PaymentError, protocol: Protocol | None) -> int:
     return error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status
 
 
-def plain_refusal(error: PaymentError, protocol: Protocol | None) -> Response:
-    """The answer to `error` that asks for no payment."""
+def plain_refusal(
+    error: PaymentError, protocol: Protocol | None, *, notice: Notice = (), levered: Members = ()
+) -> Response:
+    """The answer to `error` that asks for no payment. `notice` and `levered` are what levers have it say besides."""
     status = _status(error, protocol)
-    body = _ENCODER.encode(problem_of(error, status))
+    body = _ENCODER.encode(problem_of(error, status) | dict(levered))
     retry = [(b"retry-after", str(error.retry_after).encode())] if isinstance(error, Unavailable) else []
-    return Response(status, [_PROBLEM, _NO_STORE, *retry, _EXPOSE, _length(body)], body)
+    said = lever_headers(error, notice)
+    return Response(status, [_PROBLEM, _NO_STORE, *retry, _EXPOSE, _length(body), *said], body)
 
 
 def merge_receipt(headers: Iterable[tuple[bytes, bytes]], receipt: Headers) -> Headers:
@@ -249,7 +255,7 @@ class _Said(NamedTuple):
     detail: str
     reason: str
     unpaid: bool
-    levered: tuple[tuple[str, object], ...] = ()
+    levered: Members = ()
     """Members about the owner's levers."""
 
     def problem(self) -> dict[str, object]:
@@ -273,18 +279,15 @@ def problem_of(error: PaymentError, status: int) -> dict[str, object]:
     return _said(error, status, unpaid=False).problem()
 
 
-def _levered(
-    error: PaymentError, context: ChallengeContext, protocol: Protocol | None
-) -> tuple[tuple[str, object], ...]:
+def lever_members(error: PaymentError, doors: Doors, migration: str | None, protocol: Protocol | None) -> Members:
     """What a problem says about protocols that are shut, or preferred; nothing where the owner touched no lever."""
-    doors = context.doors
     if not isinstance(error, ProtocolRefused) and doors.preferred is None and not doors.told:
         return ()
     said: dict[str, object] = {}
     if doors.preferred is not None:
         said["preferred"] = doors.preferred.value
-    if context.migration is not None and (doors.told or isinstance(error, ProtocolRefused)):
-        said["migration"] = context.migration
+    if migration is not None and (doors.told or isinstance(error, ProtocolRefused)):
+        said["migration"] = migration
     if isinstance(error, ProtocolRefused):
         said |= {"stage": error.stage, "use": error.instead}
     elif doors.told:
@@ -294,6 +297,12 @@ def _levered(
     if is_refused_v1 or (protocol is None and Protocol.X402_V1 in doors.told):
         said |= {"x402Version": 1, "accepts": ()}
     return tuple(said.items())
+
+
+def lever_headers(error: PaymentError, notice: Notice) -> Headers:
+    """The headers of a refusal that are about its protocol's end, and about the end of its brownout."""
+    wait = error.over_in if isinstance(error, ProtocolRefused) else None
+    return [*notice, *([] if wait is None else [(b"retry-after", str(wait).encode())])]
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:

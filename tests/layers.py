@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/completion", "translators/explain/*"),
     # bridge: input and output
     ("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
-    ("bridge/logs", "bridge/routes", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
+    ("bridge/logs", "bridge/routes", "bridge/patterns", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs", "bridge/analytics/*"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler"),
     (

@@ -14,9 +14,10 @@ from bridge.clock import Clock
 from bridge.events import Events
 from bridge.levers.acquaintances import Acquaintances
 from bridge.levers.notices import NO_NOTICE, Notice, notice_of
+from bridge.levers.rules import Rules
 from bridge.levers.sources import LeverSource
 from bridge.request import PaidRequest
-from bridge.routes import PaidRoute
+from bridge.routes import ALL_PROTOCOLS, PaidRoute
 from translators.errors import ProtocolRefused, Unavailable
 from translators.levers import (
     EVERY_ROUTE,
@@ -32,7 +33,7 @@ from translators.levers import (
 from translators.levers_toml import Document, parse_document
 from translators.networks import v1_network
 from translators.payment import Offer, Protocol
-from translators.stages import BY_PAYER, Lever, Stage, boundaries, stage_at
+from translators.stages import BY_PAYER, OPEN, Lever, Stage, boundaries, stage_at
 
 __all__ = ["LeverBoard"]
 
@@ -47,35 +48,41 @@ _ON: Told = (Stage.ON, 0.0)
 class LeverBoard:
     """The levers of `routes`, from `source`, which is looked at every `seconds`; or as `levers` has them, for good.
 
-    `routes` may grow until `start`. `key` keeps others from working out who is in a canary.
+    `routes` may grow until `start`; None where nobody knows them: then the levers' routes are patterns, and `protocols`
+    are those that any may be paid in. `key` keeps others from working out who is in a canary.
     """
 
     def __init__(
         self,
         *,
-        routes: Sequence[PaidRoute],
+        routes: Sequence[PaidRoute] | None,
         events: Events,
         clock: Clock,
         key: bytes,
         seconds: float,
         source: LeverSource | None = None,
         levers: Levers | None = None,
+        protocols: frozenset[Protocol] = ALL_PROTOCOLS,
     ) -> None:
         self.source = source
         self._document = Document(levers or Levers())
-        self._routes = routes
+        self._routes: Sequence[PaidRoute] = () if routes is None else routes
+        self._has_routes = routes is not None
+        self._protocols = protocols
+        self._rules = self._shadowed = Rules(())
         self._events = events
         self._clock = clock
         self._key = key
         self._seconds = seconds
-        self._tables: dict[str, RouteTable] = {}
+        self._tables: dict[tuple[str, frozenset[Protocol]], RouteTable] = {}
         self._notices: dict[Place, Notice] = {}
         self._since: dict[Place, float] = {}
         self._stages: dict[Place, Told] = {}
         self._text: str | None = None
         self._refused_text: str | None = None
         self._is_away = False
-        self._is_set = False
+        self.is_set = False
+        """Whether the levers say anything at all."""
         self._acquaintances = Acquaintances(key)
         self._draws_payers = False
         self._looking: asyncio.Future[None] | None = None
@@ -103,7 +110,9 @@ class LeverBoard:
 
     def _begin_anew(self) -> None:
         levers = self.levers
-        self._is_set = bool(levers.routes or levers.clients or levers.shadow)
+        self.is_set = bool(levers.routes or levers.clients or levers.shadow)
+        if not self._has_routes:
+            self._rules, self._shadowed = Rules(levers.routes), Rules(levers.shadow)
         said = (*levers.routes.values(), *(route.levers for route in self._routes))
         self._draws_payers = any(lever.by == BY_PAYER for own in said for lever in own.values())
         if not self._draws_payers:
@@ -113,7 +122,12 @@ class LeverBoard:
 
     def check(self, levers: Levers) -> None:
         """Raise `ValueError` for what makes no sense on these routes."""
-        check_levers(levers, {route.name: (_payable(route), route.levers) for route in self._routes})
+        if self._has_routes:
+            check_levers(levers, {route.name: (_payable(route), route.levers) for route in self._routes})
+            return
+        names = {EVERY_ROUTE, *levers.routes, *levers.shadow}
+        Rules(names)
+        check_levers(levers, dict.fromkeys(names, (self._protocols, None)))
 
     async def run(self) -> None:
         """Keep up with the source and with the dates, until cancelled."""
@@ -217,17 +231,26 @@ class LeverBoard:
 
     def touches(self, route: PaidRoute) -> bool:
         """Whether anybody said anything that concerns the route; where not, each of its protocols is on."""
-        return self._is_set or bool(route.levers)
+        return self.is_set or bool(route.levers)
+
+    def leaves_open(self, route: PaidRoute) -> bool:
+        """Whether everybody is offered one of the route's protocols now."""
+        return any(standing.stage in OPEN for standing in self.table(route).standings.values())
+
+    def _name(self, route: PaidRoute) -> str:
+        """What the levers call a route."""
+        return route.name if self._has_routes else self._rules.find(route.name)
 
     def table(self, route: PaidRoute) -> RouteTable:
         """The stages of a route now."""
         now = self._clock()
-        table = self._tables.get(route.name)
+        name = self._name(route)
+        table = self._tables.get((name, route.protocols))
         if table is None or (table.valid_until is not None and now >= table.valid_until):
-            table = table_at(self.levers, route.name, route.protocols, now, route.levers)
-            self._tables[route.name] = table
+            table = table_at(self.levers, name, route.protocols, now, route.levers)
+            self._tables[name, route.protocols] = table
             for protocol in Protocol:
-                self._notices.pop((route.name, protocol), None)
+                self._notices.pop((name, protocol), None)
         return table
 
     def doors(self, route: PaidRoute, request: PaidRequest, came_in: Protocol | None = None, payer: str = "") -> Doors:
@@ -250,7 +273,7 @@ class LeverBoard:
     def notice(self, route: PaidRoute, protocol: Protocol) -> Notice:
         """The headers of every answer in `protocol`: empty, unless it is deprecated or worse."""
         table = self.table(route)
-        place = (route.name, protocol)
+        place = (self._name(route), protocol)
         if place not in self._notices:
             standing = table.standings.get(protocol)
             if standing is None:
@@ -268,8 +291,9 @@ class LeverBoard:
 
     def _changed_at(self, route: PaidRoute, protocol: Protocol) -> float | None:
         """When the stage last became another one on the route, where that is known."""
-        own = self._since.get((route.name, protocol))
-        if protocol in route.levers or protocol in self.levers.routes.get(route.name, ()):
+        name = self._name(route)
+        own = self._since.get((name, protocol))
+        if protocol in route.levers or protocol in self.levers.routes.get(name, ()):
             return own
         known = [since for since in (own, self._since.get((EVERY_ROUTE, protocol))) if since is not None]
         return max(known, default=None)
@@ -294,7 +318,8 @@ class LeverBoard:
     def has_shadow(self, route: PaidRoute) -> bool:
         """Whether MPP is tried out on the route: where it is asked for, and clients are not offered it anyway."""
         shadow = self.levers.shadow
-        if not shadow or (EVERY_ROUTE not in shadow and route.name not in shadow):
+        name = route.name if self._has_routes else self._shadowed.find(route.name)
+        if not shadow or (EVERY_ROUTE not in shadow and name not in shadow):
             return False
         standing = self.table(route).standings.get(Protocol.MPP)
         return standing is None or standing.stage is Stage.OFF
