@@ -5,7 +5,7 @@ bytes flow as the application makes them.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from bridge.config import ConfigError, PaymentConfig

@@ -345,7 +345,7 @@ class PaymentConfig:
             replay_seconds=self.replay_seconds,
             replay_bytes=self.replay_bytes,
             board=board,
-            shadow=Shadow(responder, keys=keys, clock=self.clock, clock_skew=self.clock_skew),
+            shadow=Shadow(responder.challenges, keys=keys, clock=self.clock, clock_skew=self.clock_skew),
             recorder=self.recorder,
         )
 

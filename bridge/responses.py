@@ -27,6 +27,8 @@ __all__ = [
     "EXPOSED_HEADERS",
     "ChallengeContext",
     "Headers",
+    "Members",
+    "Notice",
     "Responder",
     "Response",
     "failed_receipt",

@@ -9,14 +9,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from translators.auth_params import format_challenge, parse_challenges
 from translators.encoding import b64_decode, b64_encode, json_decode
 from translators.errors import PaymentError
+from translators.levers import Doors
 from translators.networks import caip2, chain_id_from_network, v1_network
 from translators.payment import Protocol
-from translators.upstream import Demand
+from translators.upstream import Demand, seal_terms
 from translators.wire import x402_v1, x402_v2
 
-__all__ = ["Place", "complete", "description_of", "naming", "restored_url"]
+__all__ = ["Place", "complete", "description_of", "naming", "payable", "restored_url"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,6 +30,16 @@ _OF_THE_BODY = (
     *(b"content-type", b"content-length", b"content-encoding", b"content-md5", b"content-digest", b"digest", b"etag"),
     *(b"repr-digest", b"last-modified", b"accept-ranges"),
 )
+_OF_A_CHALLENGE = (
+    (1, Protocol.X402_V1, ("x402Version", "error", "accepts")),
+    (2, Protocol.X402_V2, ("x402Version", "error", "accepts", "resource", "extensions")),
+)
+"""A body's `x402Version`, its protocol, and the members that make it a challenge."""
+_CHALLENGES = {
+    Protocol.MPP: b"www-authenticate",
+    Protocol.X402_V2: b"payment-required",
+    Protocol.X402_V1: b"x-payment-required",
+}
 _REPLACED = (b"cache-control", b"pragma", b"expires", b"access-control-expose-headers", b"x-payment-required")
 
 
@@ -93,6 +105,19 @@ def description_of(demand: Demand) -> str:
     return told if isinstance(told, str) else ""
 
 
+def payable(demand: Demand, adds: Collection[Protocol]) -> frozenset[Protocol]:
+    """The protocols that the whole 402 can be paid in, where those of `adds` may be added."""
+    found = {Protocol.MPP} if demand.has_mpp else set()
+    if Protocol.MPP in adds and any(seal_terms(terms) is not None for terms in demand.terms):
+        found.add(Protocol.MPP)
+    if demand.v2.accepts if demand.v2 is not None else Protocol.X402_V2 in adds and demand.terms:
+        found.add(Protocol.X402_V2)
+    says_v1 = Protocol.X402_V1 in adds and any(_network_v1(terms.entry) is not None for terms in demand.terms)
+    if demand.v1.accepts if demand.v1 is not None else says_v1:
+        found.add(Protocol.X402_V1)
+    return frozenset(found)
+
+
 def complete(
     headers: Iterable[tuple[bytes, bytes]],
     body: bytes | None,
@@ -104,24 +129,32 @@ def complete(
     problem: Mapping[str, object],
     refused: str | None,
     exposed: bytes,
+    doors: Doors | None = None,
 ) -> tuple[Headers, bytes | None]:
     """The headers and body of the whole 402; None for a body that stays as it came.
 
     `adds` are the protocols that may be added, `challenges` MPP's, as header values. `problem` is what an MPP client
     reads in the body. `refused` is the reason why a payment was not taken, for x402; None where none came. `exposed` is
-    what browsers' scripts may read.
+    what browsers' scripts may read. `doors` are what the levers leave of all this for the client, the upstream's own
+    challenges included; None where none was moved.
     """
-    v1 = _v1(demand, place, refused) if demand.v1 is not None or Protocol.X402_V1 in adds else None
-    merged = _body(headers, body, demand, v1, problem, is_refusal=refused is not None)
-    out: Headers = [(b"www-authenticate", value) for value in challenges]
-    told_v2 = False
+    hidden = frozenset[Protocol]() if doors is None else frozenset(Protocol) - frozenset(doors.offered)
+    says_v1 = (demand.v1 is not None or Protocol.X402_V1 in adds) and Protocol.X402_V1 not in hidden
+    v1 = _v1(demand, place, refused) if says_v1 else None
+    merged = _body(headers, body, demand, v1, problem, hidden, is_refusal=refused is not None)
+    out: Headers = [(b"www-authenticate", value) for value in challenges if Protocol.MPP not in hidden]
+    told_v2 = Protocol.X402_V2 in hidden
     exposes = [exposed]
     for name, value in headers:
         lower = name.lower()
         if lower in _REPLACED or (merged is not None and lower in _OF_THE_BODY):
             if lower == b"access-control-expose-headers":
                 exposes.insert(0, value)
+        elif lower == b"www-authenticate" and Protocol.MPP in hidden:
+            out += [(name, other) for other in _not_mpp(value)]
         elif lower == b"payment-required":
+            if Protocol.X402_V2 in hidden:
+                continue
             told_v2 = True
             out.append((name, value if demand.v2 is None or naming(demand, place) is None else _public(demand, place)))
         else:
@@ -137,7 +170,25 @@ def complete(
         (b"cache-control", b"no-store"),
         (b"access-control-expose-headers", b"*" if b"*" in exposes else b", ".join(exposes)),
     ]
+    if doors is not None and doors.preferred is not None:
+        first = _CHALLENGES[doors.preferred]
+        out.sort(key=lambda item: item[0].lower() != first)
     return out, merged
+
+
+def _not_mpp(value: bytes) -> list[bytes]:
+    """A `WWW-Authenticate` line without what it asks in MPP; no line where it asks for nothing else."""
+    try:
+        found = parse_challenges(value.decode("latin-1"))
+        others = [challenge for challenge in found if challenge.scheme.lower() != "payment"]
+        if len(others) == len(found):
+            return [value]
+        return [
+            (f"{at.scheme} {at.token68}" if at.token68 else format_challenge(at.scheme, at.params)).encode("latin-1")
+            for at in others
+        ]
+    except (PaymentError, ValueError):
+        return [] if value[:7].lower() == b"payment" else [value]
 
 
 def _body(
@@ -146,18 +197,26 @@ def _body(
     demand: Demand,
     v1: dict[str, Any] | None,
     problem: Mapping[str, object],
+    hidden: Collection[Protocol],
     *,
     is_refusal: bool,
 ) -> bytes | None:
     """What everybody reads in the body; None where a person is to read it, or another kind of program."""
+    kind = next((value for name, value in headers if name.lower() == b"content-type"), b"text/plain").lower()
     if body is None:
-        return None
-    if demand.body is None and body.strip():
-        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"text/plain")
-        if not kind.lower().startswith(b"text/plain"):
+        # Nobody here can read it. What programs read of it may be a challenge that is not to be seen.
+        if not hidden or b"json" not in kind:
             return None
+    elif demand.body is None and body.strip() and not kind.startswith(b"text/plain"):
+        return None
     said = demand.body or {}
+    for version, protocol, members in _OF_A_CHALLENGE:
+        if said.get("x402Version") == version and protocol in hidden:
+            said = {name: value for name, value in said.items() if name not in members}
     content = {**said, **problem} if is_refusal else {**problem, **said}
+    if v1 is None and "x402Version" in problem:
+        # For clients of v1, which read nothing else: that nothing can be paid in it.
+        v1 = {name: problem[name] for name in ("x402Version", "accepts")}
     return _ENCODER.encode({**content, **(v1 or {})})
 
 
@@ -193,8 +252,7 @@ def _entry_at(entry: dict[str, Any], place: Place) -> dict[str, Any]:
 
 def _entry_v1(entry: dict[str, Any], demand: Demand, place: Place) -> dict[str, Any] | None:
     """An entry of v2 as v1 says it; None on a network that v1 has no name for."""
-    chain_id = _chain_id(entry["network"])
-    network = v1_network(chain_id) if chain_id is not None else None
+    network = _network_v1(entry)
     if network is None:
         return None
     resource = (demand.v2.resource if demand.v2 is not None else None) or {}
@@ -211,6 +269,11 @@ def _entry_v1(entry: dict[str, Any], demand: Demand, place: Place) -> dict[str, 
         "asset": entry["asset"],
         "extra": entry.get("extra") or {},
     }
+
+
+def _network_v1(entry: dict[str, Any]) -> str | None:
+    chain_id = _chain_id(entry["network"])
+    return v1_network(chain_id) if chain_id is not None else None
 
 
 def _v2(demand: Demand, place: Place, refused: str | None) -> x402_v2.PaymentRequired | None:

@@ -28,6 +28,7 @@ __all__ = [
     "Outcome",
     "Terms",
     "is_paid_by",
+    "longest_timeout",
     "read_demand",
     "read_outcome",
     "seal_terms",
@@ -267,6 +268,12 @@ def read_outcome(headers: Iterable[tuple[bytes, bytes]]) -> Outcome | None:
         except PaymentError:
             continue
     return None
+
+
+def longest_timeout(demand: Demand) -> int:
+    """How long a payment may take by any entry of the upstream's, in seconds; 0 where none says so."""
+    accepts = [entry for said in (demand.v1, demand.v2) if said is not None for entry in said.accepts]
+    return max((s for entry in accepts if isinstance(s := entry.get("maxTimeoutSeconds"), int)), default=0)
 
 
 def is_paid_by(demand: Demand, protocol: Protocol, token: bytes) -> bool:

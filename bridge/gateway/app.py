@@ -134,13 +134,14 @@ class Gateway:
             has_begun = True
             await send(message)
 
+        visit = Visit(self._parts, upstream, path, scope, receive, noting)
         self._under_way += 1
         try:
-            await Visit(self._parts, upstream, path, scope, receive, noting).run()
+            await visit.run()
         except (Unreached, Unanswered, TooLarge) as error:
             # An answer that has begun cannot be taken back: left unfinished, the server breaks the connection off.
             if not has_begun:
-                await send_response(send, problems.for_error(error), scope["method"])
+                await send_response(send, problems.for_error(error, visit.notice), scope["method"])
         except ClientGone:
             pass
         finally:

@@ -8,13 +8,14 @@ import msgspec
 from bridge.clock import Clock
 from bridge.gateway.demands import Asked
 from bridge.gateway.headers import Headers
-from bridge.responses import EXPOSED_HEADERS, header_text, problem_of
+from bridge.levers.entrance import Entrance
+from bridge.responses import EXPOSED_HEADERS, header_text, lever_members, problem_of
 from translators import mpp
 from translators.accept_payment import rank
 from translators.completion import Place, complete, description_of
 from translators.errors import PaymentError, PaymentRequired
 from translators.payment import Offer, Protocol
-from translators.upstream import Demand, seal_terms
+from translators.upstream import Demand, Terms, seal_terms
 from translators.wire import mpp as mpp_wire
 
 __all__ = ["Challenger", "Moment"]
@@ -59,12 +60,20 @@ class Challenger:
         error: PaymentError | None = None,
         *,
         is_native: bool = False,
+        entrance: Entrance | None = None,
+        protocol: Protocol | None = None,
     ) -> tuple[Headers, bytes | None]:
         """Headers and body of the whole 402; None for a body that stays.
 
         `error` is why a payment was not taken; with `is_native`, the upstream has said so to its client itself.
+        `entrance` is what the levers say about the client, whose payment came in `protocol`; None where no lever was
+        moved.
         """
         demand = asked.demand
+        unpaid = error or PaymentRequired("this resource is paid for by request")
+        problem = problem_of(unpaid, 402)
+        if entrance is not None:
+            problem |= lever_members(unpaid, entrance.doors, entrance.migration, protocol)
         return complete(
             asked.headers,
             asked.body,
@@ -72,38 +81,40 @@ class Challenger:
             place,
             adds=self._adds,
             challenges=[] if demand.has_evm or Protocol.MPP not in self._adds else self._challenges(demand, moment),
-            problem=problem_of(error or PaymentRequired("this resource is paid for by request"), 402),
+            problem=problem,
             refused=error.reason if error is not None and not is_native else None,
             exposed=_EXPOSED,
+            doors=None if entrance is None else entrance.doors,
         )
 
     def _challenges(self, demand: Demand, moment: Moment) -> list[bytes]:
-        expires = self._clock() + self._challenge_seconds
-        description = header_text(description_of(demand))
-        lines = []
         terms_of = {terms.offer: terms for terms in demand.terms}
-        for index, offer in enumerate(rank(tuple(terms_of), moment.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))):
-            sealed = seal_terms(terms_of[offer])
-            if sealed is None:
-                # Too long for a header: x402 clients can still pay it.
-                continue
-            template = mpp.challenge_template(
-                _request(offer),
-                realm=moment.realm,
-                route=moment.route,
-                description=description,
-                header=self._credential_header,
-                terms=sealed,
-            )
-            line = mpp.issue_challenge(
-                template,
-                self._keys,
-                nonce=moment.correlation_id if index == 0 else f"{moment.correlation_id}.{index}",
-                expires=expires,
-                digest=moment.digest,
-            )
-            lines.append(line.encode("latin-1"))
-        return lines
+        offers = rank(tuple(terms_of), moment.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
+        lines = (self.challenge(demand, terms_of[offer], moment, index) for index, offer in enumerate(offers))
+        # Too long for a header: x402 clients can still pay it.
+        return [line for line in lines if line is not None]
+
+    def challenge(self, demand: Demand, terms: Terms, moment: Moment, index: int = 0) -> bytes | None:
+        """MPP's challenge for the `index`th terms of a 402; None where they are too long for a header."""
+        sealed = seal_terms(terms)
+        if sealed is None:
+            return None
+        template = mpp.challenge_template(
+            _request(terms.offer),
+            realm=moment.realm,
+            route=moment.route,
+            description=header_text(description_of(demand)),
+            header=self._credential_header,
+            terms=sealed,
+        )
+        line = mpp.issue_challenge(
+            template,
+            self._keys,
+            nonce=moment.correlation_id if index == 0 else f"{moment.correlation_id}.{index}",
+            expires=self._clock() + self._challenge_seconds,
+            digest=moment.digest,
+        )
+        return line.encode("latin-1")
 
 
 @lru_cache(maxsize=1024)

@@ -34,6 +34,9 @@ __all__ = ["gateway"]
     help="Where events are kept for reports: a path, postgresql://... or none.  [default: events.sqlite3]",
 )
 @click.option(
+    "--levers", metavar="FILE|URL", help="The stage of each protocol on each route: a .toml file, or a database."
+)
+@click.option(
     "--rpc-url", metavar="URL", help="A node of the chain, to be asked what became of a payment that got no answer."
 )
 @click.option(
@@ -82,5 +85,5 @@ def gateway(upstream: tuple[str, ...], file: str | None, as_json: bool, **option
         raise click.ClickException(f'the gateway needs {error.name}: pip install "x402-mpp-bridge[gateway]"') from None
     try:
         run(config, json=as_json)
-    except (ConfigError, SettlerConfigError, PaymentError, OSError, RuntimeError, ImportError) as error:
+    except (ValueError, SettlerConfigError, PaymentError, OSError, RuntimeError, ImportError) as error:
         raise click.ClickException(str(error)) from None

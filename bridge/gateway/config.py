@@ -27,6 +27,7 @@ _ENVIRONMENT = (
         "events",
         "payer_key",
         "store",
+        "levers",
         "secret_keys",
         "rpc_url",
         "realm",
@@ -57,6 +58,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     secret_keys: tuple[str, ...] | None = None
     """Secrets of at least 32 bytes that authenticate challenges; the same on every gateway. None: made at the start,
     with one worker and on loopback only."""
+    levers: str | None = None
+    """The stage of each protocol on each route: a TOML file's path, or a store's URL. None: no protocol is shut."""
+    levers_seconds: float = 1.0
+    """How often it is looked whether somebody moved a lever."""
     rpc_url: str | None = None
     """A node (or several, with commas between) of the chain that is paid on: it is asked what became of a payment whose
     outcome the upstream did not tell. None: nobody is asked."""
@@ -143,7 +148,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ConfigError("workers: at least 1; port: 0 to 65535")
         if self.workers > 1 and self.store.startswith("memory"):
             raise ConfigError("store: several workers need one that they share, such as sqlite:PATH")
-        for name in ("timeout", "stall", "reconcile_seconds"):
+        for name in ("timeout", "stall", "reconcile_seconds", "levers_seconds"):
             if not 0 < getattr(self, name) < _YEAR:
                 raise ConfigError(f"{name}: give more than 0 seconds, and less than a year")
         for name in ("max_body", "max_concurrency"):

@@ -15,7 +15,7 @@ from bridge.events import Events
 from bridge.gateway.chain import Chain
 from bridge.gateway.demands import Asked
 from bridge.gateway.forward import Answer, ClientGone, TooLarge, Unanswered, Unreached
-from bridge.responses import ChallengeContext, Headers, Responder, Response
+from bridge.responses import ChallengeContext, Headers, Members, Notice, Responder, Response, lever_members
 from bridge.settlers.base import BeforeBroadcast, Fate, Found, settlement_of
 from bridge.settlers.facilitator_answers import is_certain_refusal, leaves_open
 from bridge.stores.base import Record
@@ -45,6 +45,9 @@ class Refusal(msgspec.Struct, frozen=True):
     error: PaymentError
     protocol: Protocol | None
     unsettled: Payment | None = None
+    notice: Notice = ()
+    levered: Members = ()
+    """What levers have an answer of ours say besides, in its headers and in its problem."""
 
 
 class Exchange:
@@ -108,7 +111,8 @@ class Exchange:
         unsettled: Payment | None = None,
     ) -> Response:
         """Remember why; the answer is made when the upstream has said what it asks."""
-        self.refusal = Refusal(error, protocol, unsettled)
+        levered = lever_members(error, context.doors, context.migration, protocol)
+        self.refusal = Refusal(error, protocol, unsettled, context.notice, levered)
         if self.answer is not None and self.shows_answer:
             return Response(self.answer.status, [], b"")
         status = error.x402_status if protocol in (Protocol.X402_V1, Protocol.X402_V2) else error.mpp_status

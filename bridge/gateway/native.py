@@ -3,16 +3,19 @@
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from bridge.credentials import PresentedCredential
 from bridge.verifier import Verified
 from translators import x402
-from translators.checks import is_proven
+from translators.checks import check_terms, is_proven
 from translators.errors import PaymentError
 from translators.networks import KNOWN_TOKENS, chain_id_from_network
 from translators.payment import Asset, Offer, Payment, Protocol
+from translators.upstream import Demand, longest_timeout
 from translators.wire import x402_v1, x402_v2
 
-__all__ = ["AsPresented", "read_native"]
+__all__ = ["AsPresented", "as_asked", "read_native"]
 
 
 def read_native(presented: PresentedCredential, offers: Iterable[Offer]) -> Verified | None:
@@ -42,6 +45,18 @@ def _from_v1(payload: x402_v1.PaymentPayload, offers: Iterable[Offer]) -> tuple[
     candidates = [Offer(asset, int(signed.value), signed.to.lower()) for asset in dict.fromkeys(assets)]
     payment = x402.from_payload_v1(payload, candidates)
     return payment, next(offer for offer in candidates if offer.asset.address == payment.asset)
+
+
+def as_asked(verified: Verified, demand: Demand | None) -> Verified:
+    """The payment with the offer as the upstream made it: how long it may be paid is not for its client's echo to say.
+
+    `demand` is the 402 that it pays; None where that is not known, and then there is no time.
+    """
+    try:
+        return replace(verified, offer=check_terms(verified.payment, [t.offer for t in demand.terms] if demand else []))
+    except PaymentError:
+        seconds = longest_timeout(demand) if demand is not None else 0
+        return replace(verified, offer=replace(verified.offer, max_timeout_seconds=seconds))
 
 
 class AsPresented:

@@ -1,7 +1,7 @@
 """What a gateway works with, made from its settings."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,22 +14,27 @@ from bridge.config import ConfigError, metrics_of
 from bridge.events import Events, Sink
 from bridge.gate import Gate
 from bridge.gateway.chain import Chain
-from bridge.gateway.challenges import Challenger
+from bridge.gateway.challenges import Challenger, Moment
 from bridge.gateway.config import GatewayConfig
 from bridge.gateway.exchange import Exchange
 from bridge.gateway.forward import Forwarder
 from bridge.gateway.headers import TrustedProxies
 from bridge.gateway.learned import Learned
+from bridge.gateway.levers import GatewayLevers
 from bridge.gateway.native import AsPresented
 from bridge.gateway.upstreams import Upstreams
+from bridge.levers.board import LeverBoard
+from bridge.levers.shadow import Shadow
+from bridge.levers.sources import source_from_spec
 from bridge.proofs import Proofs
 from bridge.reconciler import Reconciler
-from bridge.responses import Responder
+from bridge.responses import ChallengeContext, Responder
 from bridge.stores import store_from_url
 from bridge.stores.base import Store
 from bridge.verifier import Verified, Verifier
 from translators.binding import MIN_KEY_BYTES
 from translators.payment import Protocol
+from translators.upstream import Demand
 
 __all__ = ["Parts"]
 
@@ -51,6 +56,8 @@ class Parts:
         self.metrics = None if config.metrics_path is None else metrics_of(recorders)
         self.events = Events(recorders if self.metrics is None else (*recorders, self.metrics.sink))
         self.learned = Learned()
+        board = None if config.levers is None else self._board(config.levers)
+        self.levers = GatewayLevers(board, self.adds)
         self.chain = Chain(config.rpc_url)
         self.forwarder = Forwarder(timeout=config.timeout, stall=config.stall, connections=config.max_concurrency)
         self.challenger = Challenger(
@@ -73,14 +80,54 @@ class Parts:
             lease_seconds=config.lease_seconds,
             interval_seconds=config.reconcile_seconds,
         )
-        self.gate = self._gate(self.chain, self.responder, self.events, None, self.recorder)
+        self.gate = self._gate(self.chain, self.responder, self.events, None, board, recorder=self.recorder)
         """Opens and closes everything; each payment has a gate of its own beside it."""
 
-    def gate_for(self, exchange: Exchange, verified: Verified | None) -> Gate:
-        """The gate of one exchange, on the same store; with `verified`, for a payment that the upstream verifies."""
-        gate = self._gate(exchange, exchange, exchange, verified)
+    def _board(self, levers: str) -> LeverBoard:
+        try:
+            source = source_from_spec(levers)
+        except ValueError as error:
+            raise ConfigError(f"levers: {error}") from None
+        return LeverBoard(
+            routes=None,
+            events=self.events,
+            clock=self.clock,
+            key=self.keys[0],
+            seconds=self.config.levers_seconds,
+            source=source,
+            # An upstream may be paid in either version of x402, whatever is added to it.
+            protocols=self.adds | {Protocol.X402_V1, Protocol.X402_V2},
+        )
+
+    def gate_for(
+        self, exchange: Exchange, verified: Verified | None, board: LeverBoard | None, demand: Demand | None
+    ) -> Gate:
+        """The gate of one exchange, on the same store; with `verified`, for a payment that the upstream verifies.
+
+        `board` has the levers; None where they are not asked. `demand` is the 402 that it pays, where that is known.
+        """
+        shadow = None
+        if board is not None and board.levers.shadow and demand is not None:
+            shadow = self._shadow(demand, verified)
+        gate = self._gate(exchange, exchange, exchange, verified, board, shadow)
         gate.desk.at_work = self.gate.desk.at_work
         return gate
+
+    def _shadow(self, demand: Demand, verified: Verified | None) -> Shadow | None:
+        """Tries MPP out on a payment of `demand`; None for one of something else, which the upstream will refuse."""
+        terms_of = {terms.offer: terms for terms in demand.terms}
+        if verified is not None and verified.offer not in terms_of:
+            return None
+
+        def challenges(context: ChallengeContext) -> Iterator[bytes]:
+            moment = Moment(context.realm, context.bound_to, context.correlation_id, context.digest, None)
+            for offer in context.offers:
+                line = self.challenger.challenge(demand, terms_of[offer], moment)
+                if line is None:
+                    raise ValueError("what the upstream asks is too long for a challenge")
+                yield line
+
+        return Shadow(challenges, keys=self.keys, clock=self.clock, clock_skew=self.config.clock_skew)
 
     def _gate(
         self,
@@ -88,6 +135,8 @@ class Parts:
         responder: Any,
         events: Any,
         verified: Verified | None,
+        board: LeverBoard | None,
+        shadow: Shadow | None = None,
         recorder: Recorder | None = None,
     ) -> Gate:
         config = self.config
@@ -120,6 +169,8 @@ class Parts:
             wait_seconds=config.wait_seconds,
             replay_seconds=config.replay_seconds,
             replay_bytes=config.replay_bytes,
+            board=board,
+            shadow=shadow,
             recorder=recorder,
         )
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from bridge.gateway.forward import TooLarge, Unanswered, Unreached
-from bridge.responses import Response
+from bridge.responses import Notice, Response
 
 __all__ = ["BASE", "BUSY", "NOT_FOUND", "PAID_UNSERVED", "TOO_LARGE", "for_error", "problem"]
 
@@ -40,8 +40,13 @@ PAID_UNSERVED = problem(
 )
 
 
-def for_error(error: Unreached | Unanswered | TooLarge) -> Response:
-    """The answer in the place of one that did not come."""
+def for_error(error: Unreached | Unanswered | TooLarge, notice: Notice = ()) -> Response:
+    """The answer in the place of one that did not come; `notice` is what levers have it say besides."""
+    found = _for_error(error)
+    return Response(found.status, [*found.headers, *notice], found.body)
+
+
+def _for_error(error: Unreached | Unanswered | TooLarge) -> Response:
     match error:
         case TooLarge():
             return TOO_LARGE

@@ -1,5 +1,6 @@
 """What a gateway says of a request that no gate says of it."""
 
+from collections.abc import Collection
 from time import perf_counter
 from typing import Any
 
@@ -39,8 +40,15 @@ class Told:
             "duration_ms": round((perf_counter() - self._started) * 1000, 3),
         }
 
-    def challenged(self, demand: Demand, headers: Headers, correlation_id: str, upstream_protocol: Protocol) -> None:
-        """A completed 402 with these headers goes out."""
+    def challenged(
+        self,
+        demand: Demand,
+        headers: Headers,
+        correlation_id: str,
+        upstream_protocol: Protocol,
+        hidden: Collection[Protocol] = (),
+    ) -> None:
+        """A completed 402 with these headers goes out, in which the `hidden` protocols are not offered."""
         names = {name.lower() for name, _ in headers}
         first = demand.terms[0].offer if demand.terms else None
         self._events.emit(
@@ -48,15 +56,15 @@ class Told:
             **self._common(),
             correlation_id=correlation_id,
             protocol=Protocol.MPP.value if self._request.header(b"accept-payment") is not None else None,
-            offered=[protocol.value for protocol, header in _OFFERED if header in names],
+            offered=[protocol.value for protocol, header in _OFFERED if header in names and protocol not in hidden],
             amount=str(first.amount) if first else None,
             asset=first.asset.address if first else None,
             network=first.network if first else None,
             upstream_protocol=upstream_protocol.value,
         )
 
-    def unreadable(self, error: PaymentError, protocol: Protocol, status: int) -> None:
-        """A credential could not be read at all."""
+    def refused(self, error: PaymentError, protocol: Protocol, status: int, stage: str) -> None:
+        """A credential was refused that could not be read, or that nobody here can judge; `stage` as the gate's."""
         self._events.emit(
             "payment.rejected",
             **self._common(),
@@ -65,6 +73,7 @@ class Told:
             reason=error.reason,
             problem=error.slug,
             status=status,
+            stage=stage,
         )
 
     def passed(self, protocol: Protocol, status: int) -> None:

@@ -5,7 +5,7 @@ in the upstream's version of x402    -> pass on as it is, claimed where its paye
 in another protocol                  -> the gate: verify, claim, pass on translated, answer in the client's words
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from bridge.asgi import Delivery, send_response
@@ -18,22 +18,23 @@ from bridge.gateway.demands import Asked, read_402
 from bridge.gateway.exchange import Exchange, Refusal
 from bridge.gateway.forward import Answer, Body, TooLarge, Unanswered, Unreached, relay
 from bridge.gateway.headers import CREDENTIALS, Headers, allowing_payments, request_headers, without
-from bridge.gateway.native import read_native
+from bridge.gateway.native import as_asked, read_native
 from bridge.gateway.parts import Parts
 from bridge.gateway.told import Told
 from bridge.gateway.upstreams import Upstream
 from bridge.gateway.websocket import pass_through
+from bridge.levers.entrance import Entrance
 from bridge.randomness import fresh_id
 from bridge.request import PaidRequest
-from bridge.responses import failed_receipt, plain_refusal
+from bridge.responses import Notice, failed_receipt, lever_headers, lever_members, plain_refusal
 from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
 from bridge.verifier import Verified
 from translators import mpp
 from translators.binding import check_challenge_id
 from translators.completion import Place, naming, restored_url
-from translators.errors import IdempotencyConflict, PaymentError, Unavailable
+from translators.errors import IdempotencyConflict, PaymentError, ProtocolRefused, Unavailable
 from translators.payment import Offer, Protocol
-from translators.upstream import Demand, Terms, is_paid_by, unseal_terms
+from translators.upstream import Demand, Terms, is_paid_by, longest_timeout, unseal_terms
 from translators.wire import mpp as mpp_wire
 
 __all__ = ["Visit"]
@@ -53,6 +54,9 @@ async def _nothing() -> dict[str, Any]:
 
 class Visit:
     """One request for `upstream`. `path` is the request's, as it was sent and without where the gateway is mounted."""
+
+    notice: Notice = ()
+    """What every answer says besides, because the request's protocol will end here."""
 
     def __init__(self, parts: Parts, upstream: Upstream, path: str, scope: Any, receive: Any, send: Any) -> None:
         self._parts = parts
@@ -92,11 +96,14 @@ class Visit:
         try:
             presented = read_credential(self._scope["headers"])
         except UnreadableCredential as unreadable:
+            self.notice = self._parts.levers.notice(self._route, self.request, unreadable.protocol)
             await self._unreadable(unreadable)
             return
         if presented is None:
             await self._answer(await self._pass_on(None, once=False))
-        elif presented.protocol is Protocol.MPP:
+            return
+        self.notice = self._parts.levers.notice(self._route, self.request, presented.protocol)
+        if presented.protocol is Protocol.MPP:
             await self._mpp(presented)
         else:
             await self._x402(presented)
@@ -172,16 +179,31 @@ class Visit:
         if answer.status != 402:
             if self._is_document:
                 await self._describe(answer)
-            await relay(answer, self._send, self.request.receive)
+            await self._relay(answer)
             return
         asked = await self._read(answer)
         if isinstance(asked, Answer):
-            await relay(asked, self._send, self.request.receive)
+            await self._relay(asked)
             return
         correlation_id = fresh_id()
-        headers, body = self._parts.challenger.complete(asked, self._place, await self._moment(correlation_id))
-        self._told.challenged(asked.demand, headers, correlation_id, _spoken(asked.demand))
+        moment, entrance = await self._moment(correlation_id), self._entrance(asked.demand)
+        headers, body = self._parts.challenger.complete(asked, self._place, moment, entrance=entrance)
+        hidden: Collection[Protocol] = ()
+        if entrance is not None:
+            hidden = ALL_PROTOCOLS.difference(entrance.doors.offered)
+            headers += self.notice or entrance.notice(None)
+        self._told.challenged(asked.demand, headers, correlation_id, _spoken(asked.demand), hidden)
         await self._send_402(answer, headers, body)
+
+    def _entrance(self, demand: Demand) -> Entrance | None:
+        """What the levers leave of a 402; None where no lever was moved."""
+        levers = self._parts.levers
+        return levers.entrance(self._route, self.request, demand) if levers.is_set else None
+
+    async def _relay(self, answer: Answer) -> None:
+        if self.notice:
+            answer.headers = [*answer.headers, *self.notice]
+        await relay(answer, self._send, self.request.receive)
 
     async def _describe(self, answer: Answer) -> None:
         """Put what is paid into the upstream's document."""
@@ -232,23 +254,25 @@ class Visit:
 
     async def _unreadable(self, unreadable: UnreadableCredential) -> None:
         error, protocol = unreadable.error, unreadable.protocol
-        self._told.unreadable(error, protocol, _status(error, protocol))
+        self._told.refused(error, protocol, _status(error, protocol), "read")
         await self._refuse(Refusal(error, protocol), None, is_native=False)
 
     async def _mpp(self, presented: PresentedCredential) -> None:
         terms = self._own_terms(presented.token)
         if terms is not None:
             # The challenge says what the upstream asked: it need not be asked again.
-            await self._through_gate(presented, [terms], _PROTOCOL[terms.version], None)
+            demand = self._parts.learned.demand(self._upstream, self.request.method, self.request.path)
+            await self._through_gate(presented, [terms], _PROTOCOL[terms.version], None, demand)
             return
         asked = await self._probe()
         if isinstance(asked, Answer):
             await self._answer(asked)
         elif asked.demand.has_mpp:
             # Not ours: an upstream that takes MPP payments of its own gets what is meant for it.
-            await self._answer(await self._pass_on(None))
+            if not await self._turned_away(presented.protocol, asked.demand, self._parts.config.challenge_seconds):
+                await self._answer(await self._pass_on(None))
         else:
-            await self._through_gate(presented, asked.demand.terms, _spoken(asked.demand), asked)
+            await self._through_gate(presented, asked.demand.terms, _spoken(asked.demand), asked, asked.demand)
 
     def _own_terms(self, token: bytes) -> Terms | None:
         """What the upstream asked when this challenge was made; None for a challenge that is not ours."""
@@ -268,7 +292,12 @@ class Visit:
         hedged = request.header(b"x-payment") is not None and request.header(b"payment-signature") is not None
         version = _VERSION[presented.protocol]
         crosses = versions is not None and version not in versions
-        if not hedged and (versions is None or (crosses and not _fits(presented, demand))):
+        shut = parts.levers.shut(self._route, request)
+        if hedged and not shut.isdisjoint(_VERSION):
+            # The upstream would choose between the two, and may choose what is shut: it gets the one that was read.
+            self._headers, hedged = without(self._headers, (b"x-payment",), mpp=False), False
+        is_unknown = versions is None or (demand is None and presented.protocol in shut)
+        if not hedged and (is_unknown or (crosses and not _fits(presented, demand))):
             found = await self._probe()
             if isinstance(found, Answer):
                 if found.status == 402 or isinstance(await self._body(), Body):
@@ -285,7 +314,7 @@ class Visit:
             await self._native(presented, demand)
         else:
             assert demand is not None
-            await self._through_gate(presented, demand.terms, _spoken(demand), asked)
+            await self._through_gate(presented, demand.terms, _spoken(demand), asked, demand)
 
     def _restore_url(self) -> None:
         """Give the upstream the URL that it knows its resource by, where its challenge was given the public one.
@@ -305,11 +334,34 @@ class Visit:
         offers = [terms.offer for terms in demand.terms] if demand is not None else []
         verified = read_native(presented, offers)
         if verified is not None:
-            await self._through_gate(presented, None, presented.protocol, None, verified)
+            if self._parts.levers.is_set:
+                verified = as_asked(verified, demand)
+            await self._through_gate(presented, None, presented.protocol, None, demand, verified)
+            return
+        if await self._turned_away(presented.protocol, demand, longest_timeout(demand) if demand is not None else 0):
             return
         answer = await self._pass_on(None)
         self._told.passed(presented.protocol, answer.status)
         await self._answer(answer)
+
+    async def _turned_away(self, protocol: Protocol, demand: Demand | None, seconds: float) -> bool:
+        """Refuse a payment that nobody here can claim, where its protocol is shut and was when it was asked for.
+
+        `seconds` is how long the upstream gives it to be paid.
+        """
+        levers = self._parts.levers
+        if not levers.is_set:
+            return False
+        entrance = levers.entrance(self._route, self.request, demand, protocol)
+        is_shut = await entrance.is_shut(protocol)
+        self.notice = entrance.notice(protocol)
+        if not is_shut or entrance.is_in_time(protocol, seconds, self._parts.clock()):
+            return False
+        error = entrance.refusal(protocol)
+        levered = lever_members(error, entrance.doors, entrance.migration, protocol)
+        self._told.refused(error, protocol, _status(error, protocol), "verify")
+        await self._refuse(Refusal(error, protocol, levered=levered), None, is_native=False)
+        return True
 
     async def _through_gate(
         self,
@@ -317,6 +369,7 @@ class Visit:
         terms: Iterable[Terms] | None,
         upstream_protocol: Protocol,
         asked: Asked | None,
+        demand: Demand | None,
         verified: Verified | None = None,
     ) -> None:
         """Let the gate decide about a payment. `terms` are None for one that the upstream verifies (`verified`)."""
@@ -332,11 +385,14 @@ class Visit:
             events=parts.events,
             clock=parts.clock,
         )
-        gate = parts.gate_for(exchange, verified)
         offers = (verified.offer,) if verified is not None else tuple(terms_of or ())
         # Its own version is the upstream's to take or not.
         takes = ALL_PROTOCOLS if verified is not None else parts.adds | {upstream_protocol}
-        route = PaidRoute(self._route, offers, SettlePolicy.FIRST, takes)
+        route, board = PaidRoute(self._route, offers, SettlePolicy.FIRST, takes), None
+        if parts.levers.is_set:
+            may = takes & {presented.protocol}
+            route, board = parts.levers.route(self._route, offers, demand, upstream_protocol, *may)
+        gate = parts.gate_for(exchange, verified, board, demand)
         match await gate.admit(route, self.request):
             case Replayed() as replayed:
                 await send_response(self._send, replayed.response, self.request.method)
@@ -381,39 +437,55 @@ class Visit:
     async def _refused(self, exchange: Exchange, asked: Asked | None) -> None:
         refusal, answer = exchange.refusal, exchange.answer
         assert refusal is not None
+        self.notice = refusal.notice
+        is_shut = isinstance(refusal.error, ProtocolRefused)
         if answer is not None and exchange.shows_answer:
-            await relay(answer, self._send, self.request.receive)
+            await self._relay(answer)
         elif isinstance(refusal.error, Unavailable):
             if answer is not None:
                 await answer.close()
-            await send_response(self._send, plain_refusal(refusal.error, refusal.protocol), self.request.method)
+            plain = plain_refusal(refusal.error, refusal.protocol, notice=self.notice)
+            await send_response(self._send, plain, self.request.method)
         elif answer is not None and exchange.asked is None:
             # A 402 that nobody here can read: of another kind, or for its own clients.
-            await relay(answer, self._send, self.request.receive)
-        elif exchange.is_native and answer is None and not isinstance(refusal.error, IdempotencyConflict):
+            await self._relay(answer)
+        elif (
+            exchange.is_native and answer is None and not is_shut and not isinstance(refusal.error, IdempotencyConflict)
+        ):
             # Used before, as far as we know: what that means to its own clients is the upstream's to say. A payment
             # beside the one that its idempotency key stands for was not used, and would be charged.
             await self._answer(await self._pass_on(None))
         else:
-            await self._refuse(refusal, exchange.asked or asked, is_native=exchange.is_native)
+            # What is shut, the upstream has not seen.
+            await self._refuse(refusal, exchange.asked or asked, is_native=exchange.is_native and not is_shut)
 
     async def _refuse(self, refusal: Refusal, asked: Asked | None, *, is_native: bool) -> None:
         """Say why a payment was not taken, with a fresh challenge where the client may pay anew."""
         error, protocol = refusal.error, refusal.protocol
         if _status(error, protocol) != 402:
-            await send_response(self._send, plain_refusal(error, protocol), self.request.method)
+            plain = plain_refusal(error, protocol, notice=self.notice, levered=refusal.levered)
+            await send_response(self._send, plain, self.request.method)
             return
         if asked is None:
             found = await self._probe()
             if isinstance(found, Answer):
                 # It asks for nothing now.
-                await relay(found, self._send, self.request.receive)
+                await self._relay(found)
                 return
             asked = found
         if not is_native:
             asked = asked._replace(headers=without(asked.headers, _RECEIPTS, mpp=False))
         moment = await self._moment(fresh_id())
-        headers, body = self._parts.challenger.complete(asked, self._place, moment, error, is_native=is_native)
+        headers, body = self._parts.challenger.complete(
+            asked,
+            self._place,
+            moment,
+            error,
+            is_native=is_native,
+            entrance=self._entrance(asked.demand),
+            protocol=protocol,
+        )
+        headers += lever_headers(error, self.notice)
         if refusal.unsettled is not None and not is_native:
             headers += failed_receipt(refusal.unsettled, error.reason)
         await self._send_402(asked.answer, headers, body)

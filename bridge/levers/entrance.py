@@ -66,9 +66,13 @@ class Entrance:
         """
         if isinstance(verified.payment.binding, ChallengeBinding):
             return not isinstance(verified.refused, PaymentExpired)
+        return self.is_in_time(verified.payment.protocol, verified.offer.max_timeout_seconds, now)
+
+    def is_in_time(self, protocol: Protocol, seconds: float, now: float) -> bool:
+        """Whether a payment may answer a 402 from before `protocol` was shut, that gave it so many `seconds`."""
         assert self._board is not None
-        since = self._board.shut_since(self._route, verified.payment.protocol)
-        return since is not None and now < since + verified.offer.max_timeout_seconds
+        since = self._board.shut_since(self._route, protocol)
+        return since is not None and now < since + seconds
 
     def came_in(self, protocol: Protocol, payer: str) -> None:
         """The request has a credential in `protocol`, of `payer` where that is known: its answer heeds both."""

@@ -2,12 +2,11 @@
 
 from email.utils import formatdate
 
+from bridge.responses import Notice
 from translators.levers import Standing
 from translators.stages import Stage
 
 __all__ = ["NO_NOTICE", "Notice", "notice_of"]
-
-Notice = tuple[tuple[bytes, bytes], ...]
 
 NO_NOTICE: Notice = ()
 

@@ -1,4 +1,4 @@
-"""The levers' routes where nobody has a table of routes: each is a pattern, and the closest one counts for a request."""
+"""The levers' routes where nobody has a table of routes: they are patterns, of which the closest counts."""
 
 from collections.abc import Iterable
 from urllib.parse import unquote

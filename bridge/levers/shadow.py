@@ -1,7 +1,7 @@
 """The shadow: MPP tried out on payments that came in x402, while clients are not offered MPP yet. It only tells."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
@@ -11,7 +11,7 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.credentials import PresentedCredential
-from bridge.responses import ChallengeContext, Responder
+from bridge.responses import ChallengeContext
 from translators.errors import PaymentError
 from translators.payment import Offer, Payment
 from translators.shadow import Disagreement, compare, compare_refusal, nearest_offer, read_x402
@@ -22,10 +22,20 @@ Tell = Callable[..., None]
 
 
 class Shadow:
-    """Compares what MPP would have made of a payment; `keys` and `clock_skew` are those of the real verifier."""
+    """Compares what MPP would have made of a payment; `keys` and `clock_skew` are those of the real verifier.
 
-    def __init__(self, responder: Responder, *, keys: Sequence[bytes], clock: Clock, clock_skew: float) -> None:
-        self._responder = responder
+    `challenges` makes those of a 402, one for each offer that MPP can carry; it raises `ValueError` where it cannot.
+    """
+
+    def __init__(
+        self,
+        challenges: Callable[[ChallengeContext], Iterable[bytes]],
+        *,
+        keys: Sequence[bytes],
+        clock: Clock,
+        clock_skew: float,
+    ) -> None:
+        self._challenges = challenges
         self._keys = tuple(keys)
         self._clock = clock
         self._clock_skew = clock_skew
@@ -88,6 +98,6 @@ class Shadow:
         if offer not in carried:
             return ""
         try:
-            return list(self._responder.challenges(context))[carried.index(offer)].decode("latin-1")
+            return list(self._challenges(context))[carried.index(offer)].decode("latin-1")
         except ValueError as error:
             raise Disagreement("challenge", str(error)) from None

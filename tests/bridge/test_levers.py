@@ -632,7 +632,7 @@ async def test_the_shadow_says_where_mpp_would_not_go_along(tmp_path: Path, monk
         return [b"Basic realm=x"]
 
     house = await Levered(tmp_path, SHADOW).start()
-    monkeypatch.setattr(house.app.gate.desk.responder, "challenges", broken)
+    monkeypatch.setattr(house.app.gate._means.shadow, "_challenges", broken)
     assert (await house.pay(V2)).status_code == 200
     await asyncio.sleep(0)
     assert house.event("shadow.disagreed")["where"] == "challenge"
@@ -672,7 +672,7 @@ async def test_a_defect_of_the_shadow_harms_nobody(
         raise RuntimeError(secret)
 
     house = await Levered(tmp_path, SHADOW).start()
-    monkeypatch.setattr(house.app.gate.desk.responder, "challenges", defect)
+    monkeypatch.setattr(house.app.gate._means.shadow, "_challenges", defect)
     assert (await house.pay(V2)).status_code == 200
     await asyncio.sleep(0)
     (line,) = [line for line in logged if line["event"] == "shadow.failed"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -78,6 +79,7 @@ class Server:
         self.body_402: tuple[str, bytes] | None = None
         self.headers_402: list[tuple[bytes, bytes]] = []
         self.authorization: Payment | None = None
+        self.clock: Callable[[], float] = time.time
 
     @property
     def offer(self) -> Offer:
@@ -110,7 +112,7 @@ class Server:
             if payment is None:
                 await self.ask(scope, send, None)
                 return
-            check_payment(payment, [self.offer], 0 if payment is None else _now())
+            check_payment(payment, [self.offer], self.clock())
             if payment.id in self.settled:
                 raise PaymentError("used", reason="invalid_exact_evm_nonce_already_used")
         except PaymentError as error:
@@ -203,12 +205,6 @@ class _Resource(msgspec.Struct):
     url: str
     description: str = ""
     mime_type: str = ""
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
 
 
 def transaction_of(payment: Payment) -> str:
