@@ -13,6 +13,8 @@ from translators.upstream import Demand
 
 __all__ = ["GatewayLevers"]
 
+_X402 = frozenset((Protocol.X402_V1, Protocol.X402_V2))
+
 _NAMED = 256
 """Routes that the log names at most: anybody can ask for more."""
 
@@ -41,7 +43,7 @@ class GatewayLevers:
 
         `demand` is its 402; None where it is not known. `more` are what it is known to be paid in anyway.
         """
-        protocols = self._adds if demand is None else payable(demand, self._adds)
+        protocols = self._adds | _X402 if demand is None else payable(demand, self._adds)
         route = PaidRoute(name, offers, SettlePolicy.FIRST, protocols.union(more))
         board = self._board
         if board is None or board.leaves_open(route):
@@ -60,8 +62,8 @@ class GatewayLevers:
 
     def notice(self, name: str, request: PaidRequest, protocol: Protocol) -> Notice:
         """The headers of every answer in a protocol that will end here, as far as that can be told without the 402."""
-        return self.entrance(name, request, None, *Protocol).notice(protocol) if self.is_set else ()
+        return self.entrance(name, request, None, protocol).notice(protocol) if self.is_set else ()
 
     def shut(self, name: str, request: PaidRequest) -> frozenset[Protocol]:
-        """In which protocols a payment may have to be refused, as far as that can be told without the route's 402."""
-        return self.entrance(name, request, None, *Protocol).doors.shut if self.is_set else frozenset()
+        """In which versions of x402 a payment may have to be refused, as far as that can be told without the route's 402."""
+        return self.entrance(name, request, None).doors.shut if self.is_set else frozenset()

@@ -50,13 +50,15 @@ def _from_v1(payload: x402_v1.PaymentPayload, offers: Iterable[Offer]) -> tuple[
 def as_asked(verified: Verified, demand: Demand | None) -> Verified:
     """The payment with the offer as the upstream made it: how long it may be paid is not for its client's echo to say.
 
-    `demand` is the 402 that it pays; None where that is not known, and then there is no time.
+    `demand` is the 402 that it pays; None where that is not known.
     """
+    if demand is None:
+        return verified
     try:
-        return replace(verified, offer=check_terms(verified.payment, [t.offer for t in demand.terms] if demand else []))
+        offer = check_terms(verified.payment, [terms.offer for terms in demand.terms])
     except PaymentError:
-        seconds = longest_timeout(demand) if demand is not None else 0
-        return replace(verified, offer=replace(verified.offer, max_timeout_seconds=seconds))
+        offer = replace(verified.offer, max_timeout_seconds=longest_timeout(demand))
+    return replace(verified, offer=offer)
 
 
 class AsPresented:
