@@ -62,8 +62,8 @@ class GatewayLevers:
 
     def notice(self, name: str, request: PaidRequest, protocol: Protocol) -> Notice:
         """The headers of every answer in a protocol that will end here, as far as that can be told without the 402."""
-        return self.entrance(name, request, None, protocol).notice(protocol) if self.is_set else ()
+        return self.entrance(name, request, None, protocol).notice(protocol)
 
     def shut(self, name: str, request: PaidRequest) -> frozenset[Protocol]:
-        """In which versions of x402 a payment may have to be refused, as far as that can be told without the route's 402."""
+        """In which versions of x402 a payment may have to be refused, as far as that can be told without the 402."""
         return self.entrance(name, request, None).doors.shut if self.is_set else frozenset()

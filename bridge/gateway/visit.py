@@ -57,6 +57,8 @@ class Visit:
 
     notice: Notice = ()
     """What every answer says besides, because the request's protocol will end here."""
+    _came_in: Protocol | None = None
+    """The protocol of the request's credential."""
 
     def __init__(self, parts: Parts, upstream: Upstream, path: str, scope: Any, receive: Any, send: Any) -> None:
         self._parts = parts
@@ -96,17 +98,22 @@ class Visit:
         try:
             presented = read_credential(self._scope["headers"])
         except UnreadableCredential as unreadable:
-            self.notice = self._parts.levers.notice(self._route, self.request, unreadable.protocol)
+            self._comes_in(unreadable.protocol)
             await self._unreadable(unreadable)
             return
         if presented is None:
             await self._answer(await self._pass_on(None, once=False))
             return
-        self.notice = self._parts.levers.notice(self._route, self.request, presented.protocol)
+        self._comes_in(presented.protocol)
         if presented.protocol is Protocol.MPP:
             await self._mpp(presented)
         else:
             await self._x402(presented)
+
+    def _comes_in(self, protocol: Protocol) -> None:
+        levers = self._parts.levers
+        if levers.is_set:
+            self._came_in, self.notice = protocol, levers.notice(self._route, self.request, protocol)
 
     async def websocket(self) -> None:
         """Pass a WebSocket through. Nothing is charged for one, though the upstream may decline it unpaid."""
@@ -195,10 +202,15 @@ class Visit:
         self._told.challenged(asked.demand, headers, correlation_id, _spoken(asked.demand), hidden)
         await self._send_402(answer, headers, body)
 
-    def _entrance(self, demand: Demand) -> Entrance | None:
-        """What the levers leave of a 402; None where no lever was moved."""
+    def _entrance(self, demand: Demand, payer: str = "") -> Entrance | None:
+        """What the levers leave of a 402 for this client, and `payer` where he is known; None where none was moved."""
         levers = self._parts.levers
-        return levers.entrance(self._route, self.request, demand) if levers.is_set else None
+        if not levers.is_set:
+            return None
+        entrance = levers.entrance(self._route, self.request, demand)
+        if self._came_in is not None:
+            entrance.came_in(self._came_in, payer)
+        return entrance
 
     async def _relay(self, answer: Answer) -> None:
         if self.notice:
@@ -476,13 +488,14 @@ class Visit:
         if not is_native:
             asked = asked._replace(headers=without(asked.headers, _RECEIPTS, mpp=False))
         moment = await self._moment(fresh_id())
+        payer = refusal.unsettled.authorization.payer if refusal.unsettled is not None else ""
         headers, body = self._parts.challenger.complete(
             asked,
             self._place,
             moment,
             error,
             is_native=is_native,
-            entrance=self._entrance(asked.demand),
+            entrance=self._entrance(asked.demand, payer),
             protocol=protocol,
         )
         headers += lever_headers(error, self.notice)

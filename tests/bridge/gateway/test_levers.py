@@ -14,9 +14,10 @@ import pytest
 from bridge.config import ConfigError
 from bridge.gateway.app import Gateway
 from bridge.gateway.config import GatewayConfig
-from bridge.payers import Asked, credential, sign
+from bridge.payers import Asked, account, credential, sign
 from bridge.testing import FixedClock
 from tests.bridge.gateway.lab import (
+    KEY,
     MPP,
     PAYER,
     PROTOCOLS,
@@ -32,6 +33,7 @@ from tests.bridge.gateway.lab import (
 )
 from tests.bridge.gateway.test_translation import PERMIT2
 from tests.bridge.harness import envelope, resign, token_json, with_token
+from translators.levers import canary_point
 from translators.payment import Protocol
 from translators.wire import mpp as mpp_wire
 
@@ -557,6 +559,34 @@ async def test_a_canary_by_header(levered: Start, protocol: Protocol) -> None:
         else:
             assert answer.json()["stage"] == "canary"
             assert (await at.client.get("/report", headers={**mine, name: value})).status_code == 200
+
+
+async def test_a_canary_by_payer(levered: Start, version: int) -> None:
+    """Who has paid, in the server's version or another, is drawn by his address from then on."""
+    key = KEY.encode()
+    payer = next(one for one in map(account, "abcdefgh") if canary_point(key, MPP, f"payer {one.address}") < 30)
+    agents = [f"bot/{number}" for number in range(40)]
+    outside = [agent for agent in agents if canary_point(key, MPP, f"client {agent} 127.0.0.1") >= 30]
+    async with levered(f'{HEAD}mpp = {{ stage = "canary", share = "30%", by = "payer" }}', Server([version])) as at:
+        for protocol, agent in zip((V1, V2), outside, strict=False):
+            mine = {"user-agent": agent}
+            assert MPP not in offered(await at.client.get("/report", headers=mine))
+            name, value = credential(await at.ask(protocol, headers=mine), payer, at.clock())
+            assert (await at.client.get("/report", headers={**mine, name: value})).status_code == 200
+            assert MPP in offered(await at.client.get("/report", headers=mine))
+
+
+async def test_the_protocol_of_a_payment_that_failed_is_offered_again(levered: Start, version: int) -> None:
+    """Though its client is not in the canary: it was offered it, from wherever that was."""
+    text = f'{HEAD}x402-v1 = {{ stage = "canary", share = "0.000001%" }}'
+    async with levered("", Server([version])) as at:
+        asked = await at.ask(V1)
+        await at.say(text)
+        assert V1 not in offered(await at.client.get("/report"))
+        little = resign(sign(asked, PAYER, at.clock()), asked.offer.asset, value=1)
+        assert V1 in offered(await at.client.get("/report", headers=[envelope(little, asked)]))
+        at.server.price += 1
+        assert V1 in offered(await at.later(asked))
 
 
 # Every answer says that its protocol ends
