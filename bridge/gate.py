@@ -17,6 +17,7 @@ from typing import Any
 from bridge.admitted import Admitted, Desk, Refused
 from bridge.analytics import Recorder
 from bridge.attempt import Attempt, Means, Replayed
+from bridge.condition import Condition
 from bridge.credentials import UnreadableCredential, read_credential
 from bridge.events import Events
 from bridge.idempotency import IdempotencyKeys
@@ -90,6 +91,8 @@ class Gate:
             shadow=shadow,
         )
         self._recorder = recorder
+        self.condition = Condition(desk.store, desk.settler, recorder, desk.clock)
+        """How settler and store do, as this process finds them."""
         self._upkeep: list[asyncio.Task[None]] = []
 
     @property
@@ -118,6 +121,8 @@ class Gate:
         if self._recorder is not None:
             self._recorder.start()
         self._upkeep = [asyncio.ensure_future(self.reconciler.run()), asyncio.ensure_future(self._purge())]
+        if self._recorder is not None and self._recorder.health_seconds:
+            self._upkeep.append(asyncio.ensure_future(self._note(self._recorder)))
         if self.board is not None:
             self._upkeep.append(asyncio.ensure_future(self.board.run()))
 
@@ -152,6 +157,12 @@ class Gate:
                 # As of a while ago: a row stays for as long as its answer is kept, or its idempotency key remembered.
                 await self.store.purge(now=self.desk.clock() - self.replay_seconds)
             await asyncio.sleep(PURGE_SECONDS)
+
+    async def _note(self, recorder: Recorder) -> None:
+        """Note in the event store how the parts do, for whoever looks from outside of this process."""
+        while True:
+            recorder.note(await self.condition.parts())
+            await asyncio.sleep(recorder.health_seconds)
 
     async def admit(self, route: PaidRoute, request: PaidRequest) -> "Free | Refused | Replayed | Admitted":
         """Decide about one request. What is refused cost the client nothing."""

@@ -14,6 +14,7 @@ from bridge.analytics.readiness import Readiness
 from bridge.analytics.recorder import Recorder
 from bridge.analytics.report import BREAKDOWNS, Filters, OddClient, Report, Span, Step
 from bridge.analytics.settings import DEFAULT_URL, EventStore
+from bridge.analytics.workers import Part, Worker
 
 __all__ = [
     "BREAKDOWNS",
@@ -29,6 +30,7 @@ __all__ = [
     "Latency",
     "Mark",
     "OddClient",
+    "Part",
     "Path",
     "Readiness",
     "Recorded",
@@ -37,5 +39,6 @@ __all__ = [
     "Span",
     "Step",
     "Summary",
+    "Worker",
     "open_events",
 ]

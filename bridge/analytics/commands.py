@@ -21,6 +21,8 @@ from bridge.analytics.tables import (
     rows_csv,
     series_table,
     when,
+    workers_csv,
+    workers_table,
 )
 from bridge.clock import Clock
 
@@ -139,6 +141,21 @@ def report_group(events: OpenEvents, clock: Clock, *, choose: bool) -> click.Gro
             found,
             table=lambda: ["  ".join(cell for cell in row if cell) for row in rows] or ["No marks."],
             csv=lambda: rows_csv(["at", "event", "protocol", "stage", "route", "by"], rows),
+        )
+
+    @report.command()
+    @common
+    @click.pass_context
+    def health(ctx: click.Context, /, **told: Any) -> None:
+        """Show how each serving process does, as it noted last: settler, store, and recorder of events."""
+        asked = _Asked(ctx, told, clock)
+        with asked.opened(events) as opened:
+            workers = opened.workers()
+        now = clock()
+        asked.say(
+            [{**msgspec.to_builtins(worker), "silent": worker.is_silent(now)} for worker in workers],
+            table=lambda: workers_table(workers, now),
+            csv=lambda: workers_csv(workers, now),
         )
 
     @report.command()

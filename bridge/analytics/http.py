@@ -73,6 +73,10 @@ def _recorded(events: Events, _: Asked, __: Span) -> Any:
     return events.recorded()
 
 
+def _workers(events: Events, _: Asked, __: Span) -> Any:
+    return events.workers()
+
+
 QUESTIONS: dict[str, Callable[[Events, Asked, Span], Any]] = {
     "report": _report,
     "shares": _shares,
@@ -83,6 +87,7 @@ QUESTIONS: dict[str, Callable[[Events, Asked, Span], Any]] = {
     "tail": _tail,
     "recorded": _recorded,
     "names": _names,
+    "workers": _workers,
 }
 """What can be asked, by the last segment of the path."""
 

@@ -33,10 +33,12 @@ from bridge.analytics.report import (
     series,
 )
 from bridge.analytics.stored import DAY, WITHIN, Recorded, Stored
+from bridge.analytics.workers import Part, Worker
 
 __all__ = ["Events", "Recorded", "open_events"]
 
 EVERYTHING = Filters()
+_PARTS = msgspec.json.Decoder(list[Part])
 
 
 def open_events(url: str) -> "Events":
@@ -178,10 +180,12 @@ class Events:
             kinds = [name for name in Filters.__struct_fields__ if name != "x402_only"]
             return {kind: sorted({value for own in found if (value := getattr(own, kind))}) for kind in kinds}
 
-    def check(self) -> None:
-        """Raise `EventsUnavailable` where the store does not answer: for health."""
-        with self._reading():
-            pass
+    def workers(self) -> list[Worker]:
+        """How each serving process does, as it said last: those heard of within a day, by name."""
+        with self._reading() as stored:
+            rows = stored.execute("SELECT worker, at, every, parts FROM health ORDER BY worker")
+            # Behind the last colon stands what tells a process from an earlier one of the same number.
+            return [Worker(key.rpartition(":")[0], at, every, _PARTS.decode(parts)) for key, at, every, parts in rows]
 
     @contextmanager
     def _reading(self) -> Iterator[Stored]:

@@ -4,8 +4,12 @@ A store that is away, or too slow, loses events and no payment: what does not fi
 and the count is written as soon as something can be.
 """
 
+import os
+import secrets
+import socket
 import time
 from collections import deque
+from collections.abc import Sequence
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -15,6 +19,7 @@ from bridge.analytics.database import EventsUnavailable, is_server, open_databas
 from bridge.analytics.facts import Fact, Mark, Reducer
 from bridge.analytics.rollup import bucket_of
 from bridge.analytics.settings import EventStore
+from bridge.analytics.workers import Part, Worker
 from bridge.analytics.writer import Writer
 from bridge.clock import Clock, system_clock
 
@@ -55,7 +60,11 @@ class Recorder:
         self._closing = False
         self._deadline = 0.0
         self._log = structlog.get_logger("x402_mpp")
-        self._is_away = False
+        self.is_away = False
+        """Whether the store took nothing when it was last tried."""
+        self._name = ""
+        self._noted: Worker | None = None
+        self._is_known = False
         self.recorded = 0
         """Events that this process has written."""
         self.dropped = 0
@@ -80,13 +89,29 @@ class Recorder:
         if self._thread is None:
             self._closing = False
             self._wake.clear()
+            # Not before: a process may be forked from the one that made this.
+            self._name = f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(2)}"
             self._thread = Thread(target=self._run, name="x402-mpp-events", daemon=True)
             self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait to be written."""
+        return len(self._queue)
+
+    @property
+    def health_seconds(self) -> float:
+        """How often this process is to `note` how its parts do; 0: never."""
+        return self._settings.health_seconds
+
+    def note(self, parts: Sequence[Part]) -> None:
+        """Have it written how this process does, in place of what it said before. Nobody waits for it."""
+        self._noted = Worker(self._name, self._clock(), self._settings.health_seconds, list(parts))
 
     def flush(self, seconds: float = 5.0) -> bool:
         """Wait until what was taken so far is written; false where it is not within `seconds`. Not on an event loop."""
         deadline = time.monotonic() + seconds
-        while self._queue or self._dropped:
+        while self._queue or self._dropped or self._noted is not None:
             if time.monotonic() > deadline:
                 return False
             self._wake.set()
@@ -119,8 +144,8 @@ class Recorder:
                 self._write_until_closed(Writer(database, self._settings.bucket_seconds, self._clock()))
                 return
             except Exception as error:
-                if not self._is_away:
-                    self._is_away = True
+                if not self.is_away:
+                    self.is_away = True
                     # Our own errors name no password; others are told by their type only.
                     ours = isinstance(error, EventsUnavailable | RuntimeError)
                     self._log.warning(
@@ -142,7 +167,13 @@ class Recorder:
                 self._write_some(writer)
                 if self._closing and time.monotonic() > self._deadline:
                     return
+            if self._noted is not None:
+                writer.note(noted := self._noted)
+                self._is_known = True
+                self._noted = None if self._noted is noted else self._noted
             if closing:
+                if self._is_known:
+                    writer.forget(self._name)
                 return
             if time.monotonic() >= purge_at:
                 settings = self._settings
@@ -193,6 +224,6 @@ class Recorder:
         for _ in range(count):
             self._queue.popleft()
         self.recorded += count
-        if self._is_away:
-            self._is_away = False
+        if self.is_away:
+            self.is_away = False
             self._log.info("analytics.back", dropped=sum(told.values()))

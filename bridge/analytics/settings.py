@@ -38,6 +38,9 @@ class EventStore(msgspec.Struct, frozen=True, kw_only=True):
     queue_events: int = 20_000
     """How many events may wait. What comes when so many do is dropped, and counted."""
 
+    health_seconds: float = 30.0
+    """How often each serving process notes there how settler and store do, for dashboards. 0: never."""
+
     def __post_init__(self) -> None:
         if not is_server(self.url):
             path_of(self.url)
@@ -49,6 +52,8 @@ class EventStore(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("rollup is hour or day")
         if not 0.01 <= self.flush_seconds <= 60:
             raise ValueError("give flush_seconds from 0.01 to 60")
+        if not (self.health_seconds == 0 or 1 <= self.health_seconds <= 3600):
+            raise ValueError("give health_seconds from 1 to 3600, or 0")
         if not 1 <= self.queue_events <= 10_000_000:
             raise ValueError("give queue_events from 1 to 10 million")
 

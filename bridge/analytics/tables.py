@@ -11,6 +11,7 @@ from bridge.analytics.figures import Figures
 from bridge.analytics.journeys import Journey, Summary
 from bridge.analytics.readiness import LeftGroup, Readiness
 from bridge.analytics.report import OddClient, Report, Step
+from bridge.analytics.workers import Worker
 from translators.networks import KNOWN_TOKENS, caip2, v1_network
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "rows_csv",
     "series_table",
     "when",
+    "workers_csv",
+    "workers_table",
 ]
 
 WIDTH = 80
@@ -142,6 +145,33 @@ def clients_table(clients: Sequence[OddClient]) -> list[str]:
     if not rows:
         return ["No client loops on 402 or keeps failing."]
     return _table(["client", "problem", "402s", "failed", "most often for"], rows[:MOST_ROWS], len(rows))
+
+
+def workers_table(workers: Sequence[Worker], now: float) -> list[str]:
+    """How each serving process does, and as of when."""
+    if not workers:
+        return ["No server has noted how it does."]
+    lines = []
+    for worker in workers:
+        heard = f"{max(0, round(now - worker.at))} s ago"
+        lines.append(f"{worker.name}  {f'not heard of: {heard}' if worker.is_silent(now) else f'as of {heard}'}")
+        for part in worker.parts:
+            since = f" since {when(part.since)}" if part.state != "ok" and part.since is not None else ""
+            figures = ", ".join(f"{name} {value}" for name, value in part.figures.items())
+            what = "; ".join(word for word in (part.detail if part.state != "ok" else "", figures) if word)
+            lines.append(f"  {part.name:<9} {part.state}{since}{f': {what}' if what else ''}"[:WIDTH])
+    return lines
+
+
+def workers_csv(workers: Sequence[Worker], now: float) -> str:
+    """The same as CSV, a row for each part."""
+    rows = [
+        [worker.name, when(worker.at), worker.is_silent(now), part.name, part.state, when(part.since), part.detail]
+        for worker in workers
+        for part in worker.parts
+        if part.since is not None
+    ]
+    return rows_csv(["server", "at", "silent", "part", "state", "since", "detail"], rows)
 
 
 def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:

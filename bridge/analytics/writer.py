@@ -11,6 +11,7 @@ from bridge.analytics.facts import KINDS, PROTOCOLS, Dimensions, Fact, Mark
 from bridge.analytics.histogram import Histogram
 from bridge.analytics.rollup import Rollup, Seen, bucket_of, count_once
 from bridge.analytics.user_agents import OTHER, Client
+from bridge.analytics.workers import MOST_WORKERS, Worker
 
 __all__ = ["Writer", "read_dimensions"]
 
@@ -265,6 +266,25 @@ class Writer:
             )
             self._dimensions[own] = found
         return found
+
+    def note(self, worker: Worker) -> None:
+        """Keep how a process does, in place of what it said before; who was not heard of for a day is forgotten."""
+        with self._database.writing():
+            self._run(
+                "INSERT INTO health (worker, at, every, parts) VALUES (?, ?, ?, ?) ON CONFLICT (worker) DO UPDATE SET"
+                " at = excluded.at, every = excluded.every, parts = excluded.parts",
+                (worker.name, worker.at, worker.every, msgspec.json.encode(worker.parts).decode()),
+            )
+            self._run(
+                "DELETE FROM health WHERE at < ?"
+                " OR worker NOT IN (SELECT worker FROM health ORDER BY at DESC, worker LIMIT ?)",
+                (worker.at - DAY, MOST_WORKERS),
+            )
+
+    def forget(self, worker: str) -> None:
+        """A process ends as it should, and is not missed."""
+        with self._database.writing():
+            self._run("DELETE FROM health WHERE worker = ?", (worker,))
 
     def purge(self, *, now: float, event_days: float, rollup_days: float) -> bool:
         """Delete some of what is too old; whether there may be more. Few rows at a time: others write in between."""

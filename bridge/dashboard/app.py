@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from bridge.analytics import Events, EventsAPI, EventsUnavailable, open_events
+from bridge.analytics import Events, EventsAPI, EventsUnavailable, Part, Worker, open_events
 from bridge.analytics.facts import PROTOCOLS
 from bridge.analytics.http import QUESTIONS
 from bridge.clock import Clock, system_clock
 from bridge.dashboard.files import PAGE, File, page_at, read_files
 from bridge.dashboard.guard import check_token, is_allowed, is_named
-from bridge.dashboard.health import Health, NoHealth, Part
+from bridge.dashboard.health import Health, NoHealth
 from bridge.dashboard.levers import FindLevers, told_by_events
 from translators.networks import KNOWN_TOKENS, caip2, v1_network
 from translators.payment import Asset
@@ -168,13 +168,17 @@ class Dashboard:
         }
 
     async def _parts(self) -> Any:
+        workers: list[Worker] = []
         try:
-            await asyncio.to_thread(self._ask, Events.check)
+            workers = await asyncio.to_thread(self._ask, Events.workers)
             events = Part("events", "ok")
         except (EventsUnavailable, RuntimeError) as error:
             events = Part("events", "away", str(error))
-        parts: Sequence[Part] = [*await self._health.parts(), events]
-        return {"now": self._clock(), "parts": parts}
+        now = self._clock()
+        # What is not known here is none the less known where servers say it themselves.
+        own = [part for part in await self._health.parts() if part.state != "unknown" or not workers]
+        said = [{**msgspec.to_builtins(worker), "silent": worker.is_silent(now)} for worker in workers]
+        return {"now": now, "parts": [*own, events], "workers": said}
 
     async def _stages(self) -> Any:
         if self._levers is not None:

@@ -53,7 +53,7 @@ def dashboard_handler(settings: DashboardConfig, config: PaymentConfig, gate: Ga
         app = Dashboard(
             config.recorder.url,
             token=settings.token,
-            health=GateHealth(gate, config.recorder),
+            health=GateHealth(gate),
             levers=levers,
             assets=lambda: dict.fromkeys(offer.asset for offer in config.offers_to_check()),
             clock=config.clock,

@@ -3,13 +3,23 @@
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Protocol as TypingProtocol
+from typing import runtime_checkable
 
 import msgspec
 
 from bridge.stores.base import Record
 from translators.payment import Offer, Payment, Resource, Settlement
 
-__all__ = ["BeforeBroadcast", "Fate", "Found", "Settler", "SettlerConfigError", "SettlerUnreachable", "settlement_of"]
+__all__ = [
+    "BeforeBroadcast",
+    "Fate",
+    "Found",
+    "PaysGas",
+    "Settler",
+    "SettlerConfigError",
+    "SettlerUnreachable",
+    "settlement_of",
+]
 
 BeforeBroadcast = Callable[[str], Awaitable[None]]
 """Awaited with the transaction hash, before the transaction is sent, by a settler that signs it itself; with an empty
@@ -118,4 +128,13 @@ class Settler(TypingProtocol):
 
         Raises `Unavailable` with a detail that names what is missing.
         """
+        ...
+
+
+@runtime_checkable
+class PaysGas(TypingProtocol):
+    """A settler that pays for gas from an account of its own."""
+
+    def settlements_left(self) -> int | None:
+        """How many usual settlements the account can pay for, by what the last `ping` heard; None where not known."""
         ...

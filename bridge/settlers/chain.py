@@ -234,6 +234,10 @@ class ChainSettler:
             await relayer.nodes.quantity("eth_blockNumber")
             await relayer.check_balance()
 
+    def settlements_left(self) -> int | None:
+        """See `PaysGas`."""
+        return self._running().settlements_left()
+
     async def _prepare(self, payment: Payment, offer: Offer) -> tuple[Call, Fees]:
         """The transaction to be sent and what to pay for it; nothing is sent yet.
 

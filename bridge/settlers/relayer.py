@@ -114,6 +114,12 @@ class Relayer:
         if dry:
             raise Unavailable("the relayer's account cannot pay for gas; nothing was sent", retry_after=60)
 
+    def settlements_left(self) -> int | None:
+        """How many usual settlements the account can pay for, by what was last heard; None where nothing was."""
+        if self._balance is None or self._fees is None:
+            return None
+        return self._balance[1] // (_USUAL_GAS * max(1, self._fees[1].max_fee))
+
     async def send(self, sent: Sent, before_broadcast: BeforeBroadcast) -> None:
         """Sign and send the next transaction of `sent`, with a nonce of its own.
 
