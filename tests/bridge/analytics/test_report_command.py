@@ -168,10 +168,16 @@ async def test_a_real_server(tmp_path: Path) -> None:
     try:
         ready = json.loads(server.stdout.readline())
         books = await _pay_everything(ready["url"])
+        health = json.loads(run(str(events), "health", "--format", "json").output)
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
         server.stdout.close()
+    # Each of the two processes; both are known to have ended as they should.
+    assert len({worker["name"] for worker in health}) == 2
+    assert {part["state"] for worker in health for part in worker["parts"]} == {"ok"}
+    assert not any(worker["silent"] for worker in health)
+    assert run(str(events), "health").output == "No server has noted how it does.\n"
     told = json.loads(run(str(events), "--format", "json").output)
     token = ready["token"]["address"].lower()
     for protocol, own in books.items():

@@ -8,9 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bridge.analytics import EventsUnavailable, open_events
+from bridge.analytics import EventsUnavailable, Part, Worker, open_events
 from bridge.analytics.database import open_database
 from bridge.analytics.schema import MIGRATIONS
+from bridge.analytics.workers import MOST_WORKERS
 from bridge.analytics.writer import Writer
 from tests.bridge.analytics.conftest import Fill, write
 from tests.bridge.analytics.samples import DAY, START, challenged, paid
@@ -124,3 +125,49 @@ def test_no_password_in_an_error() -> None:
     with pytest.raises(EventsUnavailable) as raised:
         open_events("postgresql://user:hunter2@127.0.0.1:1/none?timeout=0.2")
     assert "hunter2" not in f"{raised.value!r} {raised.value}"
+
+
+def test_how_processes_do_is_kept_for_a_day(url: str) -> None:
+    """Each in its last words, told apart from an earlier one of the same number; not more of them than are shown."""
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600, START)
+
+    def names() -> list[str]:
+        with open_events(url) as events:
+            return [worker.name for worker in events.workers()]
+
+    for host in ("a:1:00", "a:1:01", "b:1:02"):
+        for state in ("ok", "away"):
+            writer.note(Worker(host, START, 30, [Part("settler", state, "no gas", {"left": 1}, START)]))  # type: ignore[arg-type]
+    with open_events(url) as events:
+        assert events.workers() == [
+            Worker(name, START, 30, [Part("settler", "away", "no gas", {"left": 1}, START)])
+            for name in ("a:1", "a:1", "b:1")
+        ]
+    writer.forget("a:1:01")
+    assert names() == ["a:1", "b:1"]
+    writer.note(Worker("c:1:03", START + DAY, 30, []))
+    assert names() == ["a:1", "b:1", "c:1"]
+    writer.note(Worker("c:1:03", START + DAY + 1, 30, []))
+    assert names() == ["c:1"]
+    for number in range(MOST_WORKERS + 20):
+        writer.note(Worker(f"d:{number}:04", START + DAY + 2 + number, 30, []))
+    assert len(names()) == MOST_WORKERS
+    assert "d:0" not in names()
+    database.close()
+
+
+def test_a_server_that_is_there_covers_a_time_without_visitors(url: str) -> None:
+    """What it says of itself is a sign of life: nobody came, and that is known."""
+    write(url, paid(START, "p", "0x01", "mpp"))
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600, START)
+
+    def gaps() -> list[str]:
+        with open_events(url) as events:
+            return [gap.kind for gap in events.readiness("x402-v1", since=START, until=START + 5 * DAY).gaps]
+
+    assert gaps() == ["ends-early"]
+    writer.note(Worker("a:1:00", START + 4.5 * DAY, 30, []))
+    assert gaps() == []
+    database.close()

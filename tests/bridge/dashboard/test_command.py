@@ -4,14 +4,17 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
+from bridge.analytics import EventStore, Part, Recorder
 from bridge.cli import main
 from bridge.stores import store_from_url
 
@@ -62,6 +65,47 @@ async def test_on_a_file(market: str, tmp_path: Path) -> None:
         assert (await client.get("api/report")).json()["total"]["settled"] > 1500
         assert (await client.get("api/report", headers={"host": "evil.example"})).status_code == 421
         assert (await client.post("api/report")).status_code == 405
+
+
+async def test_how_the_servers_do(tmp_path: Path) -> None:
+    """Two processes of a server on a chain, beside it: each by name; a third that was killed is missed."""
+    events = f"{tmp_path}/events.sqlite3"
+    serve = ["demo", "--serve", "--json", "--events", events, "--store", f"sqlite:{tmp_path}/payments.sqlite3"]
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from bridge.cli import main; main()", *serve, "--workers", "2"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert server.stdout is not None
+        assert await asyncio.wait_for(server.stdout.readline(), 60)
+        killed = Recorder(EventStore(url=events), lambda: time.time() - 600)
+        killed.start()
+        killed.note([Part("settler", "ok")])
+        assert await asyncio.to_thread(killed.flush, 20)
+        async with dashboard("--events", events) as url, httpx.AsyncClient(base_url=url) as client:
+            found: dict[str, Any] = {}
+            for _ in range(200):
+                found = (await client.get("api/health")).json()
+                if len(found["workers"]) == 3:
+                    break
+                await asyncio.sleep(0.1)
+            assert {part["name"] for part in found["parts"]} == {"events"}
+            here = [worker for worker in found["workers"] if not worker["silent"]]
+            assert len({worker["name"] for worker in here}) == 2
+            for worker in here:
+                assert 0 <= found["now"] - worker["at"] < 60
+                assert {part["name"]: part["state"] for part in worker["parts"]} == {
+                    "settler": "ok",
+                    "store": "ok",
+                    "recorder": "ok",
+                }
+                (settler,) = (part for part in worker["parts"] if part["name"] == "settler")
+                assert settler["figures"]["settlements left"] > 100
+            await asyncio.to_thread(killed.close)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(server.wait(), 30) == 0
 
 
 async def test_with_a_token(market: str) -> None:

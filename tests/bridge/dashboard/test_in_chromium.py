@@ -16,7 +16,9 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
 from selenium.webdriver.common.keys import Keys
 
-from bridge.analytics import Events, EventStore, Filters, open_events
+from bridge.analytics import Events, EventStore, Filters, Part, Worker, open_events
+from bridge.analytics.database import open_database
+from bridge.analytics.writer import Writer
 from bridge.dashboard import Dashboard
 from bridge.litestar import DashboardConfig, PaymentConfig, PaymentPlugin
 from bridge.payers import read_402, sign
@@ -443,6 +445,65 @@ def test_what_goes_wrong_has_words(browser: Browser, serving: Serving, tmp_path:
         browser.url = home
 
 
+def test_a_record_that_does_not_cover_the_window(browser: Browser, serving: Serving, tmp_path: Path) -> None:
+    """It is said before anything else, and nothing looks as if it were good."""
+    path = f"{tmp_path}/events.sqlite3"
+    write(path, paid(NOW - 3 * DAY, "p", "0x01", "mpp"))
+    _drop(path, 7)
+    home, browser.url = browser.url, serving.serve(Dashboard(path, token=None, clock=FixedClock(NOW)))
+    try:
+        browser.open("#readiness")
+        first, second = (each.text for each in browser.all(".verdict"))
+        assert first.startswith("The record does not cover this window.")
+        for words in ("younger than this window", "The record ends at", "7 events of this window were dropped"):
+            assert words in first
+        assert second.startswith("As far as the record goes: Switching x402-v1 off today loses nobody")
+        assert not browser.all(".verdict.good")
+        assert not any("younger" in step.text for step in browser.all(".steps li"))
+    finally:
+        browser.url = home
+
+
+def test_how_servers_do(browser: Browser, serving: Serving, tmp_path: Path) -> None:
+    """On an event file: each process, those first that need somebody, with the age of what they said."""
+    path = f"{tmp_path}/events.sqlite3"
+    ok = Part("store", "ok", "Payments under way.", {"unknown": 0, "left behind": 2}, NOW - DAY)
+    recorder = Part("recorder", "ok", "Of this process, since it started.", {"recorded": 12, "dropped": 0}, NOW - DAY)
+    said = {
+        "fine": (NOW - 12, Part("settler", "ok", "", {"settlements left": 5000}, NOW - DAY)),
+        "dry": (NOW - 8, Part("settler", "low", "It runs dry.", {"settlements left": 3}, NOW - 3600)),
+        "broken": (NOW - 3, Part("settler", "away", EVIL, {}, NOW - 600)),
+        "gone": (NOW - 1800, Part("settler", "ok", "", {}, NOW - DAY)),
+    }
+    home, browser.url = browser.url, serving.serve(Dashboard(path, token=None, clock=FixedClock(NOW)))
+    try:
+        write(path, paid(NOW - 60, "p", "0x01", "mpp"))
+        browser.open("#health")
+        assert "No server has noted here how it does." in browser.text("#main")
+        assert "Settler: not known here" in browser.text("#main")
+        _note(path, [Worker(f"{host}:17:00", at, 30, [part, ok, recorder]) for host, (at, part) in said.items()])
+        browser.acts(lambda: browser.click("Refresh"))
+        shown = [each.text for each in browser.all(".worker")]
+        assert [text.partition(":")[0] for text in shown] == ["broken", "gone", "dry", "fine"]
+        broken, gone, dry, fine = shown
+        assert "Settler: does not answer since" in broken
+        assert "10 min ago" in broken
+        assert EVIL in broken
+        assert "Not heard of since" in gone
+        assert "30 min ago" in gone
+        assert "Settler: answers, and runs low since" in dry
+        assert "8 s ago." in dry
+        assert "As of" in fine
+        assert "5,000" in fine
+        assert "Settler: not known here" not in browser.text("#main")
+        browser.wide(375)
+        browser.acts(lambda: browser.click("Refresh"))
+        browser.until(lambda: browser.look("beyond") == [] or None, "the servers are too wide")
+    finally:
+        browser.wide(1280)
+        browser.url = home
+
+
 def test_in_litestar(browser: Browser, serving: Serving, tmp_path: Path) -> None:
     """Mounted and guarded: who may look sees a payment in each protocol come in, and how settler and store do."""
     settler = FakeSettler()
@@ -497,10 +558,15 @@ def _delivered(browser: Browser) -> list[list[str]]:
     return [row for row in browser.table("The latest events") if row[1] == "delivered"]
 
 
-def _drop(path: str, events: int) -> None:
-    from bridge.analytics.database import open_database
-    from bridge.analytics.writer import Writer
+def _note(path: str, workers: list[Worker]) -> None:
+    database = open_database(path, write=True)
+    writer = Writer(database, 3600, NOW)
+    for worker in workers:
+        writer.note(worker)
+    database.close()
 
+
+def _drop(path: str, events: int) -> None:
     database = open_database(path, write=True)
     Writer(database, 3600, NOW).write([], [], {int(NOW - 60) // 3600 * 3600: events})
     database.close()

@@ -8,7 +8,7 @@ import pytest
 import structlog
 from eth_account import Account
 
-from bridge.settlers.base import Fate, SettlerConfigError
+from bridge.settlers.base import Fate, PaysGas, SettlerConfigError
 from bridge.settlers.chain import ChainSettler
 from bridge.settlers.eip3009_calls import transfer_call
 from translators.errors import (
@@ -318,10 +318,21 @@ async def test_relayer_without_gas(rpc_url: str) -> None:
                     await call
                 assert type(caught.value) is Unavailable
             assert recorder.told == []
+            assert settler.settlements_left() == 0
             assert not await used(rpc_url, payment)
     # Once, for whoever watches the logs: which account, what it has and what a settlement wants.
     logged = [entry for entry in logs if entry["event"] == "settler.no_gas"]
     assert [(entry["relayer"], entry["balance"]) for entry in logged] == [(dry.address.lower(), "1")]
+
+
+async def test_how_long_the_gas_lasts(rpc_url: str) -> None:
+    """In settlements, as the last ping heard it: told before the account is dry."""
+    async with running(rpc_url) as settler:
+        assert isinstance(settler, PaysGas)
+        await settler.ping()
+        left = settler.settlements_left()
+        assert left is not None
+        assert left > 1000
 
 
 async def test_node_that_is_gone(rpc_url: str) -> None:
