@@ -10,37 +10,24 @@ import msgspec
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, Record, StoredResponse
-from bridge.stores.sqlite_file import open_database
+from bridge.stores.sqlite_file import open_database, short_key
+from bridge.stores.sqlite_rows import COLUMNS as _COLUMNS
+from bridge.stores.sqlite_rows import Rows, find, from_row
 from bridge.stores.sqlite_thread import SQLiteThread
 from translators.errors import Unavailable
 from translators.lifecycle import State
-from translators.payment import Protocol
 
 __all__ = ["SQLiteStore"]
 
-_COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after,
-    valid_before, owner, lease_until, created_at, updated_at, "transaction", reason"""
-"""The fields of `Record`, in their order."""
-
-_GET = f"SELECT {_COLUMNS} FROM payments WHERE id = ?"  # noqa: S608  (constants, here and below)
-_INSERT = f"INSERT INTO payments ({_COLUMNS}) VALUES ({', '.join('?' * 19)}) ON CONFLICT DO NOTHING"  # noqa: S608
-_STEPS = {
-    to: f"""UPDATE payments SET state = '{to.value}', lease_until = COALESCE(?, lease_until), updated_at = ?,
-        "transaction" = COALESCE(?, "transaction"), reason = COALESCE(?, reason)
-        WHERE id = ? AND owner = ? AND state IN ({", ".join(f"'{state.value}'" for state in rules.leading_to(to))})
-        RETURNING {_COLUMNS}"""  # noqa: S608
-    for to in State
-}
-_PUT = f"INSERT OR REPLACE INTO payments ({_COLUMNS}) VALUES ({', '.join('?' * 19)})"  # noqa: S608
 _OPEN = ", ".join(f"'{state.value}'" for state in rules.OUTCOME_OPEN)
 _TAKE_OVER = f"""
-    UPDATE payments SET owner = :owner, lease_until = :lease_until, updated_at = :now WHERE id IN (
-        SELECT id FROM payments WHERE state IN ({_OPEN}) AND lease_until <= :now
+    UPDATE payments SET owner = :owner, lease_until = :lease_until, updated_at = :now WHERE rowid IN (
+        SELECT rowid FROM payments WHERE state IN ({_OPEN}) AND lease_until <= :now
         AND (:payment_id IS NULL OR id = :payment_id) ORDER BY lease_until, id LIMIT :limit
     ) RETURNING {_COLUMNS}"""  # noqa: S608
 _PURGE = """
-    DELETE FROM payments WHERE id IN (
-        SELECT id FROM payments WHERE CAST(valid_before AS REAL) <= :now
+    DELETE FROM payments WHERE rowid IN (
+        SELECT rowid FROM payments WHERE CAST(valid_before AS REAL) <= :now
         AND (+state IN (:finished_0, :finished_1) OR (+state = :claimed AND lease_until <= :now)) LIMIT :limit
     )"""
 # +state keeps SQLite from going by state: it would look at every delivered payment that is not yet expired.
@@ -80,6 +67,7 @@ class SQLiteStore:
         self._path = os.fspath(path)
         self._busy_timeout = busy_timeout
         self._thread: SQLiteThread | None = None
+        self._rows = Rows()
 
     async def start(self) -> None:
         """Open the file, and create or migrate its schema.
@@ -106,7 +94,7 @@ class SQLiteStore:
 
     async def claim(self, record: Record, *, now: float) -> Claim:
         """See `Store.claim`."""
-        return await self._opened().run(partial(_claim, record, now), writes=True)
+        return await self._opened().run(partial(self._rows.claim, record, now), writes=True)
 
     async def advance(
         self,
@@ -122,32 +110,28 @@ class SQLiteStore:
     ) -> Record:
         """See `Store.advance`."""
 
+        step = partial(
+            rules.advance,
+            to=to,
+            owner=owner,
+            now=now,
+            lease_until=lease_until,
+            transaction=transaction,
+            reason=reason,
+        )
+
         def operation(connection: sqlite3.Connection) -> Record:
-            step = (lease_until, now, transaction, reason, payment_id, owner)
-            if moved := connection.execute(_STEPS[to], step).fetchall():
-                row = _from_row(moved[0])
-            else:
-                # It says why not.
-                row = rules.advance(
-                    _get(payment_id, connection),
-                    to,
-                    owner=owner,
-                    now=now,
-                    lease_until=lease_until,
-                    transaction=transaction,
-                    reason=reason,
-                )
-                connection.execute(_PUT, _to_row(row))
+            row = self._rows.advance(payment_id, step, connection)
             if response is not None:
                 kept = msgspec.msgpack.encode(response)
-                connection.execute(_KEEP, (payment_id, kept, response.expires_at))
+                connection.execute(_KEEP, (short_key(payment_id), kept, response.expires_at))
             return row
 
         return await self._opened().run(operation, writes=True)
 
     async def get(self, payment_id: str) -> Record | None:
         """See `Store.get`."""
-        return await self._opened().run(partial(_get, payment_id), writes=False)
+        return await self._opened().run(partial(find, payment_id), writes=False)
 
     async def response(self, payment_id: str, *, now: float) -> StoredResponse | None:
         """See `Store.response`."""
@@ -199,27 +183,12 @@ class SQLiteStore:
         return self._thread
 
 
-def _get(payment_id: str, connection: sqlite3.Connection) -> Record | None:
-    row = connection.execute(_GET, (payment_id,)).fetchone()
-    return None if row is None else _from_row(row)
-
-
-def _claim(record: Record, now: float, connection: sqlite3.Connection) -> Claim:
-    if record.state is State.CLAIMED and connection.execute(_INSERT, _to_row(record)).rowcount == 1:
-        # Nearly every payment is new.
-        return Claim(won=True, record=record)
-    answer = rules.claim(_get(record.id, connection), record, now)
-    if answer.won:
-        connection.execute(_PUT, _to_row(answer.record))
-    return answer
-
-
 def _take_over(parameters: dict[str, Any], connection: sqlite3.Connection) -> list[Record]:
-    return [_from_row(row) for row in connection.execute(_TAKE_OVER, parameters).fetchall()]
+    return [from_row(row) for row in connection.execute(_TAKE_OVER, parameters).fetchall()]
 
 
 def _kept(payment_id: str, now: float, connection: sqlite3.Connection) -> StoredResponse | None:
-    row = connection.execute(_KEPT, (payment_id, now)).fetchone()
+    row = connection.execute(_KEPT, (short_key(payment_id), now)).fetchone()
     return None if row is None else msgspec.msgpack.decode(row[0], type=StoredResponse)
 
 
@@ -236,7 +205,7 @@ def _bound(key: str, now: float, connection: sqlite3.Connection) -> str | None:
 
 def _records(states: list[str], limit: int, connection: sqlite3.Connection) -> list[Record]:
     where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
-    return [_from_row(row) for row in connection.execute(_RECORDS % where, (*states, limit)).fetchall()]
+    return [from_row(row) for row in connection.execute(_RECORDS % where, (*states, limit)).fetchall()]
 
 
 def _purge_kept(now: float, connection: sqlite3.Connection) -> None:
@@ -246,50 +215,3 @@ def _purge_kept(now: float, connection: sqlite3.Connection) -> None:
 
 def _purge(parameters: dict[str, Any], connection: sqlite3.Connection) -> int:
     return connection.execute(_PURGE, parameters).rowcount
-
-
-def _to_row(record: Record) -> tuple[str | int | float, ...]:
-    return (
-        record.id,
-        record.state.value,
-        record.protocol.value,
-        record.route,
-        record.correlation_id,
-        record.chain_id,
-        record.asset,
-        record.payer,
-        record.recipient,
-        str(record.value),
-        record.nonce,
-        str(record.valid_after),
-        str(record.valid_before),
-        record.owner,
-        record.lease_until,
-        record.created_at,
-        record.updated_at,
-        record.transaction,
-        record.reason,
-    )
-
-
-def _from_row(row: tuple[Any, ...]) -> Record:
-    (id_, state, protocol, *texts_and_numbers) = row
-    route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after, valid_before = (
-        texts_and_numbers[:10]
-    )
-    return Record(
-        id_,
-        State(state),
-        Protocol(protocol),
-        route,
-        correlation_id,
-        chain_id,
-        asset,
-        payer,
-        recipient,
-        int(value),
-        nonce,
-        int(valid_after),
-        int(valid_before),
-        *texts_and_numbers[10:],
-    )

@@ -1,5 +1,6 @@
 """The SQLite file: how it is created, opened and migrated, and what its failures are called."""
 
+import hashlib
 import os
 import sqlite3
 import time
@@ -7,7 +8,7 @@ from contextlib import suppress
 
 from translators.errors import Unavailable
 
-__all__ = ["MIGRATIONS", "is_busy", "is_storage_error", "open_database", "unavailable"]
+__all__ = ["MIGRATIONS", "is_busy", "is_storage_error", "open_database", "short_key", "unavailable"]
 
 OLDEST_SQLITE = (3, 35, 0)
 """The first with `RETURNING` (https://sqlite.org/lang_returning.html)."""
@@ -19,32 +20,32 @@ It looks after 1, 2, 5, 10, ... and then every 100 ms: the longer a process has 
 busy ones that have just come pass it by for seconds. Asking anew keeps it looking every few milliseconds.
 """
 
+_COLUMNS = """
+    id TEXT NOT NULL PRIMARY KEY,
+    state TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    route TEXT NOT NULL,
+    correlation_id TEXT NOT NULL,
+    chain_id INTEGER NOT NULL,
+    asset TEXT NOT NULL,
+    payer TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    value TEXT NOT NULL,
+    nonce TEXT NOT NULL,
+    valid_after TEXT NOT NULL,
+    valid_before TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    lease_until REAL NOT NULL,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    "transaction" TEXT NOT NULL,
+    reason TEXT NOT NULL
+"""
+# value, valid_after and valid_before are uint256 in EIP-3009, and SQLite's integers end at 2**63 - 1: text.
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # value, valid_after and valid_before are uint256 in EIP-3009, and SQLite's integers end at 2**63 - 1: text.
-        """
-        CREATE TABLE payments (
-            id TEXT NOT NULL PRIMARY KEY,
-            state TEXT NOT NULL,
-            protocol TEXT NOT NULL,
-            route TEXT NOT NULL,
-            correlation_id TEXT NOT NULL,
-            chain_id INTEGER NOT NULL,
-            asset TEXT NOT NULL,
-            payer TEXT NOT NULL,
-            recipient TEXT NOT NULL,
-            value TEXT NOT NULL,
-            nonce TEXT NOT NULL,
-            valid_after TEXT NOT NULL,
-            valid_before TEXT NOT NULL,
-            owner TEXT NOT NULL,
-            lease_until REAL NOT NULL,
-            created_at REAL NOT NULL,
-            updated_at REAL NOT NULL,
-            "transaction" TEXT NOT NULL,
-            reason TEXT NOT NULL
-        ) WITHOUT ROWID
-        """,
+        f"CREATE TABLE payments ({_COLUMNS}) WITHOUT ROWID",
         "CREATE INDEX payments_by_lease ON payments (state, lease_until)",
         "CREATE INDEX payments_by_expiry ON payments (CAST(valid_before AS REAL))",
     ),
@@ -73,6 +74,27 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX payments_by_lease",
         "DROP INDEX payments_by_update",
         "CREATE INDEX payments_open ON payments (lease_until) WHERE state IN ('settling', 'unknown')",
+    ),
+    (
+        # In the order they came, and not of their ids: payments that are worked on at once then stand in the same few
+        # pages, and each page that a commit touches is written whole. Only the claim touches the index of ids.
+        "ALTER TABLE payments RENAME TO payments_by_id",
+        f"CREATE TABLE payments ({_COLUMNS})",
+        "INSERT INTO payments SELECT * FROM payments_by_id ORDER BY created_at",
+        "DROP TABLE payments_by_id",
+        "CREATE INDEX payments_by_expiry ON payments (CAST(valid_before AS REAL))",
+        "CREATE INDEX payments_open ON payments (lease_until) WHERE state IN ('settling', 'unknown')",
+        "ALTER TABLE responses RENAME TO responses_by_id",
+        """
+        CREATE TABLE responses (
+            payment_id BLOB NOT NULL PRIMARY KEY,
+            response BLOB NOT NULL,
+            expires_at REAL NOT NULL
+        )
+        """,
+        "INSERT INTO responses SELECT short_key(payment_id), response, expires_at FROM responses_by_id",
+        "DROP TABLE responses_by_id",
+        "CREATE INDEX responses_by_expiry ON responses (expires_at)",
     ),
 )
 """What leads from each schema version to the next; a released entry never changes. The length is the version."""
@@ -157,7 +179,13 @@ def _open(path: str) -> sqlite3.Connection:
     return connection
 
 
+def short_key(payment_id: str) -> bytes:
+    """What an answer is found by. So many of these go into a page that few pages are written."""
+    return hashlib.sha256(payment_id.encode()).digest()[:16]
+
+
 def _migrate(connection: sqlite3.Connection) -> None:
+    connection.create_function("short_key", 1, short_key, deterministic=True)
     connection.execute("BEGIN IMMEDIATE")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):

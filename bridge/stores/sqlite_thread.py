@@ -2,15 +2,17 @@
 
 A commit that is on the disk costs a flush of the disk, whatever is in it. While one flush lasts, the next operations
 gather in the queue and share the next: under load a flush serves many requests, and a lone request waits for nobody.
+Nor is the thread woken for each operation: an event loop wakes it once a turn, and is woken once a group.
 """
 
 import asyncio
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
@@ -52,7 +54,11 @@ class SQLiteThread:
     def __init__(self, opener: Callable[[], sqlite3.Connection], busy_timeout: float) -> None:
         self._opener = opener
         self._busy_timeout = busy_timeout
-        self._queue: SimpleQueue[_Job] = SimpleQueue()
+        self._jobs: deque[_Job] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        """What the thread waits for: that there are jobs."""
+        self._ringing: set[asyncio.AbstractEventLoop] = set()
+        """Loops that will ring when their turn is over."""
         # Held while queueing: nothing comes to stand behind the job that ends the thread.
         self._lock = Lock()
         self._stopping: _Job | None = None
@@ -88,15 +94,24 @@ class SQLiteThread:
         with self._lock:
             if self._stopping is not None:
                 raise Unavailable("The payment store is closed.")
-            self._queue.put(job)
+            self._jobs.append(job)
+            if job.loop not in self._ringing:
+                # Not at once: what else this turn of the loop brings shares the commit, and the wake-up.
+                self._ringing.add(job.loop)
+                job.loop.call_soon(self._ring, job.loop)
         result: T = await job.future
         return result
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ringing.discard(loop)
+        self._bell.put(None)
 
     def _enqueue_stop(self, job: _Job | None = None) -> _Job:
         with self._lock:
             if self._stopping is None:
                 self._stopping = job or _Job(None, writes=False)
-                self._queue.put(self._stopping)
+                self._jobs.append(self._stopping)
+                self._bell.put(None)
             return self._stopping
 
     def _run(self, opening: _Job) -> None:
@@ -120,17 +135,17 @@ class SQLiteThread:
                 return
 
     def _next_group(self) -> tuple[list[_Job], _Job | None]:
+        self._bell.get()
         group: list[_Job] = []
-        job = self._queue.get()
-        while job.operation is not None:
-            group.append(job)
+        while self._jobs:
             if len(group) == LARGEST_GROUP:
-                return group, None
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
-                return group, None
-        return group, job
+                self._bell.put(None)  # for the rest
+                break
+            job = self._jobs.popleft()
+            if job.operation is None:
+                return group, job
+            group.append(job)
+        return group, None
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
         deadline = time.monotonic() + self._busy_timeout

@@ -1,6 +1,7 @@
 """What only `SQLiteStore` promises: processes, crashes, grouped commits, and what a broken file is called."""
 
 import asyncio
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -13,14 +14,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from bridge.stores import ClaimLost, Record, SQLiteStore, Store, sqlite, sqlite_file, sqlite_thread
+from bridge.stores import ClaimLost, Record, SQLiteStore, Store, sqlite, sqlite_file, sqlite_rows, sqlite_thread
+from bridge.stores.base import StoredResponse
 from tests.bridge.stores.rows import LEASE, NOW, count_wins, fresh, put, with_store
 from translators.errors import Unavailable
 from translators.lifecycle import State
 
 ROOT = Path(__file__).parents[3]
+LATER = NOW + LEASE
 
 
 @pytest.fixture
@@ -49,6 +54,11 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield other
+
+
+def log_size(path: Path) -> int:
+    """Bytes in the write-ahead log: every page that a commit touches is written to it whole."""
+    return Path(f"{path}-wal").stat().st_size
 
 
 def test_one_winner_among_processes(path: Path) -> None:
@@ -107,6 +117,78 @@ def test_claims_that_wait_together_are_committed_together(path: Path, statements
         for number in range(400, 410):
             await store.claim(fresh(number), now=NOW)
         assert statements.count("COMMIT") == 10
+
+    with_store(f"sqlite:{path}", use)
+
+
+def test_what_one_turn_of_the_loop_brings_is_one_commit(path: Path, statements: list[str]) -> None:
+    """The thread is woken when the loop's turn is over, and not by the first of its operations."""
+
+    async def use(store: Store) -> None:
+        rows = [(await store.claim(fresh(number), now=NOW)).record for number in range(50)]
+        for step in (State.SETTLING, State.SETTLED, State.DELIVERED):
+            statements.clear()
+            await asyncio.gather(*(store.advance(row.id, step, owner=row.owner, now=NOW) for row in rows))
+            assert statements.count("COMMIT") == 1
+
+    with_store(f"sqlite:{path}", use)
+
+
+def test_a_step_is_one_statement_that_reads_nothing_back(path: Path, statements: list[str]) -> None:
+    """A process knows the rows that it holds, and looks again where another process has changed one."""
+
+    async def use(store: Store) -> None:
+        row = await put(store, State.SETTLING)
+        statements.clear()
+        settled = await store.advance(row.id, State.SETTLED, owner=row.owner, now=NOW + 1, lease_until=NOW + 2)
+        assert [statement.split()[0] for statement in statements] == ["BEGIN", "UPDATE", "COMMIT"]
+        other = SQLiteStore(path)
+        await other.start()
+        assert await other.get(row.id) == settled
+        renewed = await other.advance(row.id, State.SETTLED, owner=row.owner, now=NOW + 3, reason="renewed elsewhere")
+        heir = fresh(owner="request-2", now=LATER)
+        statements.clear()
+        delivered = await store.advance(row.id, State.DELIVERED, owner=row.owner, now=NOW + 4)
+        assert delivered == replace(renewed, state=State.DELIVERED, updated_at=NOW + 4)
+        kinds = [statement.split()[0] for statement in statements]
+        assert kinds == ["BEGIN", "UPDATE", "SELECT", "UPDATE", "COMMIT"]
+
+        claimed = await put(store, State.CLAIMED, 1)
+        assert (await other.claim(replace(heir, id=claimed.id), now=LATER)).won
+        for step in (State.CLAIMED, State.SETTLING, State.DELIVERED):
+            with pytest.raises(ClaimLost):
+                await store.advance(claimed.id, step, owner=claimed.owner, now=LATER)
+        await other.close()
+
+    with_store(f"sqlite:{path}", use)
+
+
+def test_rows_that_are_remembered_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Payments that nobody ever ends take no more and more memory, and those forgotten are read."""
+    monkeypatch.setattr(sqlite_rows, "REMEMBERED", 5)
+
+    async def use(store: SQLiteStore) -> None:
+        rows = [await put(store, State.CLAIMED, number) for number in range(20)]
+        assert len(store._rows._held) == 5
+        for row in rows:
+            assert (await store.advance(row.id, State.SETTLING, owner=row.owner, now=NOW)).state is State.SETTLING
+            await store.advance(row.id, State.RELEASED, owner=row.owner, now=NOW)
+        assert store._rows._held == {}
+
+    with_store(f"sqlite:{path}", use)
+
+
+def test_payments_that_are_worked_on_at_once_share_pages(path: Path) -> None:
+    """A step of 32 payments among a thousand writes the few pages that hold them, wherever their ids are."""
+
+    async def use(store: Store) -> None:
+        # Ids in no order, as the nonces of payers are.
+        records = [fresh(number, id=hashlib.sha256(b"%d" % number).hexdigest()) for number in range(1_000)]
+        await asyncio.gather(*(store.claim(record, now=NOW) for record in records))
+        last = records[-32:]
+        before = log_size(path)
+        await asyncio.gather(*(store.advance(row.id, State.SETTLING, owner=row.owner, now=NOW) for row in last))
+        assert 0 < log_size(path) - before < 12 * 4096
 
     with_store(f"sqlite:{path}", use)
 
@@ -351,6 +433,27 @@ def test_a_file_of_an_earlier_release(path: Path, monkeypatch: pytest.MonkeyPatc
     for _ in range(2):
         assert with_store(f"sqlite:{path}", lambda store: store.get(fresh().id)) == fresh()
         assert version() == known + 1
+
+
+def test_a_file_whose_rows_stood_in_the_order_of_their_ids(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, indices and kept answers of schema version 3 are there in the one that follows."""
+    answer = StoredResponse(200, [(b"a", b"b")], b"body", "fingerprint", "proof", NOW + 60)
+    rows = [fresh(number, state=state, created_at=NOW - number) for number, state in enumerate(State)]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(sqlite_file, "MIGRATIONS", sqlite_file.MIGRATIONS[:3])
+        connection = sqlite_file.open_database(str(path), 1)
+    with closing(connection):
+        places = ", ".join("?" * len(Record.__struct_fields__))
+        connection.executemany(f"INSERT INTO payments VALUES ({places})", map(sqlite_rows.to_row, rows))
+        kept = (rows[0].id, msgspec.msgpack.encode(answer), answer.expires_at)
+        connection.execute("INSERT INTO responses VALUES (?, ?, ?)", kept)
+
+    async def use(store: Store) -> None:
+        assert [await store.get(row.id) for row in rows] == rows
+        assert await store.response(rows[0].id, now=NOW) == answer
+        assert not (await store.claim(fresh(0, owner="request-2"), now=NOW)).won
+
+    with_store(f"sqlite:{path}", use)
 
 
 def test_an_old_sqlite(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
