@@ -23,7 +23,7 @@ from translators.errors import AlreadyUsed, OutcomeUnknown, PaymentError, Settle
 from translators.lifecycle import State
 from translators.payment import Payment, Protocol, Resource, Settlement
 
-__all__ = ["Admitted", "Desk", "Hold", "Keeping", "Refused", "Teller"]
+__all__ = ["Admitted", "Desk", "Hold", "Keeping", "Refused", "Shown", "Teller"]
 
 T = TypeVar("T")
 
@@ -76,6 +76,21 @@ class Keeping(msgspec.Struct, frozen=True):
     proof: str
     seconds: float
     limit: int
+
+
+class Shown:
+    """What a handler may know of its payment.
+
+    It stands in the request's scope, so it must not lead back there: thousands of such circles a second would wait for
+    the garbage collector, and their whole requests with them.
+    """
+
+    __slots__ = ("payment", "settlement")
+
+    def __init__(self, payment: Payment, settlement: Settlement | None) -> None:
+        self.payment = payment
+        self.settlement = settlement
+        """None until the money has moved."""
 
 
 class Teller(TypingProtocol):
@@ -134,7 +149,7 @@ class Admitted:
         self._handed_over = record.state in (State.SETTLING, State.UNKNOWN)
         """By a request before this one, which did not live to hear what came of it."""
         # A payment that was settled for a request which died before its answer is only delivered.
-        self.settlement = _settlement_from(record) if record.state is State.SETTLED else None
+        self.shown = Shown(self.payment, _settlement_from(record) if record.state is State.SETTLED else None)
         self._settling: asyncio.Task[Refused | None] | None = None
         self._delivering: Step | None = None
         self._writing = asyncio.Lock()
@@ -142,6 +157,11 @@ class Admitted:
         self._concluded = False
         self.notice: tuple[tuple[bytes, bytes], ...] = ()
         """Headers of the answer, whatever it says: that the payer's protocol will end here."""
+
+    @property
+    def settlement(self) -> Settlement | None:
+        """The money's move; None before it."""
+        return self.shown.settlement
 
     async def settle_or_refuse(self) -> Refused | None:
         """Settle, once; None when the money has moved, else the answer for the client.
@@ -165,7 +185,7 @@ class Admitted:
             self._concluded = True
             unsettled = None if isinstance(error, Unavailable) else self.payment
             return await self._teller.refuse(error, self.payment.protocol, unsettled=unsettled)
-        self.settlement = settlement
+        self.shown.settlement = settlement
         self._teller.emit(
             "payment.settled",
             transaction=settlement.transaction,

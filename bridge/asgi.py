@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from bridge.admitted import Shown
 from bridge.config import ConfigError, PaymentConfig
 from bridge.discovery import describe
 from bridge.gate import Admitted, Free, Gate, Refused, Replayed
@@ -40,19 +41,19 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 FindRoute = Callable[[Scope], PaidRoute | None]
 
 SCOPE_KEY = "x402_mpp.admitted"
-"""Where the admitted payment of a request stands in its ASGI scope."""
+"""Where the payment of a request stands in its ASGI scope."""
 
 
 def payment_of(scope: Scope) -> Payment | None:
     """The verified payment of this request; None on a free one."""
-    admitted: Admitted | None = scope.get(SCOPE_KEY)
-    return admitted.payment if admitted else None
+    shown: Shown | None = scope.get(SCOPE_KEY)
+    return shown.payment if shown else None
 
 
 def settlement_of(scope: Scope) -> Settlement | None:
     """The settlement of this request; None on a free one, and before it is settled."""
-    admitted: Admitted | None = scope.get(SCOPE_KEY)
-    return admitted.settlement if admitted else None
+    shown: Shown | None = scope.get(SCOPE_KEY)
+    return shown.settlement if shown else None
 
 
 _ENDS = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
@@ -89,7 +90,7 @@ class GateMiddleware:
             case Refused() | Replayed() as answered:
                 await send_response(send, answered.response, request.method)
             case Admitted() as admitted:
-                scope[SCOPE_KEY] = admitted
+                scope[SCOPE_KEY] = admitted.shown
                 await Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
 
 
