@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 from traceback import format_tb
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from bridge.replays import Capture
 from bridge.responses import Headers, Responder, Response
 from bridge.settlers.base import Fate, Settler
 from bridge.stores.base import ClaimLost, Record, Store, StoredResponse
-from bridge.tracing import NO_TRACING, Step, Trace, Tracing, step
+from bridge.tracing import NO_TRACE, NO_TRACING, Step, Trace, Tracing, step
 from bridge.verifier import Verified
 from translators.errors import AlreadyUsed, OutcomeUnknown, PaymentError, SettlementFailed, Unavailable
 from translators.lifecycle import State
@@ -63,10 +64,22 @@ class Desk:
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `work` as a task of the gate's own, which closing waits for and no request can cancel."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.get_running_loop().create_task(work)
         self.at_work.add(task)
         task.add_done_callback(self.at_work.discard)
         return task
+
+    async def see_through(self, task: "asyncio.Task[T]") -> T:
+        """Wait for `task`, which goes on when the waiting is cancelled: `asyncio.shield`, at half its cost."""
+        waiter = asyncio.get_running_loop().create_future()
+
+        def wake(_: object) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        task.add_done_callback(wake)
+        await waiter
+        return task.result()
 
 
 class Keeping(msgspec.Struct, frozen=True):
@@ -172,15 +185,15 @@ class Admitted:
             self._begin_delivery(self.settlement)
             return None
         self._settling = self._desk.begin(self._settle_and_tell())
-        return await asyncio.shield(self._settling)
+        return await self._desk.see_through(self._settling)
 
     async def _settle_and_tell(self) -> Refused | None:
         began = perf_counter()
         try:
-            with step(self._teller.trace, "payment.settle") as settling:
-                settling.note(x402_mpp__protocol=self.payment.protocol.value, x402_mpp__network=self.payment.network)
+            if self._teller.trace is NO_TRACE:
                 settlement = await self._settle()
-                settling.note(x402_mpp__transaction=settlement.transaction)
+            else:
+                settlement = await self._settle_traced()
         except PaymentError as error:
             self._concluded = True
             unsettled = None if isinstance(error, Unavailable) else self.payment
@@ -194,8 +207,15 @@ class Admitted:
         self._begin_delivery(settlement)
         return None
 
+    async def _settle_traced(self) -> Settlement:
+        with step(self._teller.trace, "payment.settle") as settling:
+            settling.note(x402_mpp__protocol=self.payment.protocol.value, x402_mpp__network=self.payment.network)
+            settlement = await self._settle()
+            settling.note(x402_mpp__transaction=settlement.transaction)
+            return settlement
+
     def _begin_delivery(self, settlement: Settlement) -> None:
-        if self._delivering is None:
+        if self._delivering is None and self._teller.trace is not NO_TRACE:
             self._delivering = self._teller.trace.begin("payment.deliver")
             self._delivering.note(
                 x402_mpp__protocol=self.payment.protocol.value, x402_mpp__transaction=settlement.transaction
@@ -211,7 +231,8 @@ class Admitted:
             settlement = await self._desk.settler.settle(
                 self.payment, self.offer, self._teller.resource, self._before_broadcast
             )
-            await self._check_own_transaction(settlement)
+            if self.payment.foreign is not None and not self.payment.foreign.moves_once:
+                await self._check_own_transaction(settlement)
         except OutcomeUnknown as error:
             await self._note_unknown(error.reason)
             raise
@@ -243,8 +264,6 @@ class Admitted:
         Some networks' proofs can be written in several ways that no one here can tell to be the same, and a facilitator
         may call the settlement of each a success.
         """
-        if self.payment.foreign is None or self.payment.foreign.moves_once:
-            return
         key = hashlib.sha256(f"transaction {settlement.network} {settlement.transaction}".encode()).hexdigest()
         now = self._desk.clock()
         # The money has moved: a store that is away is no reason to keep the answer back.
@@ -322,30 +341,21 @@ class Admitted:
         lease: float | None = None,
         response: StoredResponse | None = None,
     ) -> None:
-        async with self._writing:
-            lease = self._desk.lease_seconds if lease is None else lease
-            await self._write(to, lease, transaction=transaction, reason=reason, response=response)
-
-    async def _write(
-        self,
-        to: State,
-        lease: float,
-        *,
-        transaction: str | None = None,
-        reason: str | None = None,
-        response: StoredResponse | None = None,
-    ) -> None:
-        now = self._desk.clock()
-        self._record = await self._desk.store.advance(
-            self._record.id,
-            to,
-            owner=self._record.owner,
-            now=now,
-            lease_until=now + lease,
-            transaction=transaction,
-            reason=reason,
-            response=response,
-        )
+        await self._writing.acquire()
+        try:
+            now = self._desk.clock()
+            self._record = await self._desk.store.advance(
+                self._record.id,
+                to,
+                owner=self._record.owner,
+                now=now,
+                lease_until=now + (self._desk.lease_seconds if lease is None else lease),
+                transaction=transaction,
+                reason=reason,
+                response=response,
+            )
+        finally:
+            self._writing.release()
 
     def hold(self) -> "Hold":
         """Renew the claim for as long as the answer is on its way, which may be longer than a lease; cancel it then.
@@ -357,9 +367,9 @@ class Admitted:
     async def _renew(self) -> None:
         # A store that is away now may be back before the lease is over; a claim that is lost stays lost.
         with suppress(Exception):
-            async with self._writing:
-                if not self._concluded:
-                    await self._write(self._record.state, self._desk.lease_seconds)
+            # Whatever is being written renews the claim too, or ends it.
+            if not self._concluded and not self._writing.locked():
+                await self._advance(self._record.state)
 
     def receipt(self, status: int) -> Headers:
         """The headers that tell the payer what was settled; empty before it was."""
@@ -369,24 +379,29 @@ class Admitted:
 
     async def release(self, status: int) -> None:
         """The handler did not succeed. Unsettled, the payer keeps the money; settled, the same credential may retry."""
-        await self._conclude(self._released(status, "handler_failed"))
+        await self._conclude(partial(self._released, status, "handler_failed"))
 
     async def broken_off(self, status: int) -> None:
         """The answer began and did not end: settled, not delivered, and the same credential may ask again."""
-        await self._conclude(self._undelivered(status))
+        await self._conclude(partial(self._undelivered, status))
 
     async def delivered(self, status: int) -> None:
         """The last byte was handed over."""
-        await self._conclude(self._delivered(status))
+        await self._conclude(partial(self._delivered, status))
 
     def abandon(self) -> None:
         """The request was cancelled: what became of its payment is recorded without it."""
         self._concluded = True
         self._desk.begin(self._abandoned())
 
-    async def _conclude(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _conclude(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do `work`, whose writes may be repeated and whose event comes last: cancelled, it is done again elsewhere."""
         self._concluded = True
-        await asyncio.shield(self._desk.begin(work))
+        try:
+            await work()
+        except asyncio.CancelledError:
+            self._desk.begin(work())
+            raise
 
     async def _released(self, status: int | None, reason: str) -> None:
         if self.settlement is not None:

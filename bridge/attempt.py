@@ -23,7 +23,7 @@ from bridge.request import PaidRequest
 from bridge.responses import ChallengeContext, Response
 from bridge.routes import PaidRoute, SettlePolicy
 from bridge.stores.base import ClaimLost, Record
-from bridge.tracing import Step, step
+from bridge.tracing import NO_TRACE, Step, step
 from bridge.verifier import Verified, Verifier
 from translators.binding import body_digest
 from translators.errors import (
@@ -35,7 +35,7 @@ from translators.errors import (
     Unavailable,
 )
 from translators.lifecycle import State
-from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource
+from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, network_of
 
 __all__ = ["Attempt", "Means", "Replayed", "correlation_id_of", "digest_for"]
 
@@ -115,9 +115,10 @@ class Attempt:
         """Say what happened, with everything that is known of this payment."""
         if self._known is None:
             self._known = self._fields()
+        told = {**self._known, "duration_ms": self.elapsed_ms(), **fields}
         if event in ("payment.rejected", "payment.unknown"):
-            fields.setdefault("stage", self._stage)
-        self.means.events.emit(event, **{**self._known, "duration_ms": self.elapsed_ms(), **fields})
+            told.setdefault("stage", self._stage)
+        self.means.events.emit(event, **told)
 
     def _fields(self) -> dict[str, Any]:
         """What every event of this request says."""
@@ -128,13 +129,14 @@ class Attempt:
         }
         if self.verified is not None:
             payment = self.verified.payment
+            payment_id = payment.id
             known |= {
-                "payment": payment_digest(self._held_id or payment.id),
+                "payment": payment_digest(self._held_id or payment_id),
                 "protocol": payment.protocol.value,
                 "payer": payment.authorization.payer,
                 "amount": str(payment.authorization.value),
                 "asset": payment.asset,
-                "network": payment.network,
+                "network": network_of(payment_id),
             }
             if payment.foreign is not None:
                 known |= {"payer": payment.authorization.payer or None, "scheme": payment.foreign.scheme}
@@ -199,11 +201,14 @@ class Attempt:
 
     async def verify(self, presented: PresentedCredential) -> None:
         """Check the credential, first without and then with the chain; raises a `PaymentError`."""
+        if self.trace is NO_TRACE:
+            await self._verify(presented, None)
+            return
         with step(self.trace, "payment.verify") as verifying:
             verifying.note(x402_mpp__protocol=presented.protocol.value)
             await self._verify(presented, verifying)
 
-    async def _verify(self, presented: PresentedCredential, verifying: Step) -> None:
+    async def _verify(self, presented: PresentedCredential, verifying: Step | None) -> None:
         self._stage = "verify"
         verifier = self.means.verifier
         is_shut = await self.entrance.is_shut(presented.protocol)
@@ -222,13 +227,14 @@ class Attempt:
         self.verified = verified
         self._presented_id = correlation_id_of(verified.payment)
         self._known = None
-        verifying.note(
-            x402_mpp__correlation_id=self.presented_id,
-            x402_mpp__payer=verified.payment.authorization.payer,
-            x402_mpp__network=verified.payment.network,
-            x402_mpp__asset=verified.payment.asset,
-            x402_mpp__amount=str(verified.payment.authorization.value),
-        )
+        if verifying is not None:
+            verifying.note(
+                x402_mpp__correlation_id=self.presented_id,
+                x402_mpp__payer=verified.payment.authorization.payer,
+                x402_mpp__network=verified.payment.network,
+                x402_mpp__asset=verified.payment.asset,
+                x402_mpp__amount=str(verified.payment.authorization.value),
+            )
         if is_shut and not self.entrance.was_asked_in_time(verified, self.means.desk.clock()):
             await self._check_paid(verified.payment)
         try:

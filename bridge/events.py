@@ -50,12 +50,13 @@ class Events:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say that `event` happened. Fields that are None are left out."""
-        known = {name: value for name, value in fields.items() if value is not None}
+        if None in fields.values():
+            fields = {name: value for name, value in fields.items() if value is not None}
         log = self._log.warning if event in _WARNED else self._log.info
-        log(event, **known)
+        log(event, **fields)
         for sink in self._sinks:
             try:
-                sink(event, dict(known))
+                sink(event, dict(fields))
             except Exception as error:
                 # A listener's defect is no reason to lose an answer that was paid for.
                 self._log.error("events.sink_failed", told=event, error_type=type(error).__name__)

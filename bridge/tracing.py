@@ -12,7 +12,7 @@ from typing import Protocol as TypingProtocol
 
 from translators.errors import PaymentError
 
-__all__ = ["NO_TRACING", "SPANS", "OpenTelemetry", "Step", "Trace", "Tracing", "TracingMissing", "step"]
+__all__ = ["NO_TRACE", "NO_TRACING", "SPANS", "OpenTelemetry", "Step", "Trace", "Tracing", "TracingMissing", "step"]
 
 SPANS: dict[str, str] = {
     "payment.verify": "the credential is checked, by us and on the chain or by the facilitator",
@@ -70,7 +70,10 @@ class _Nothing:
         return None
 
 
-NO_TRACING: Tracing = _Nothing()
+_NOTHING = _Nothing()
+NO_TRACING: Tracing = _NOTHING
+NO_TRACE: Trace = _NOTHING
+"""Its trace: whoever holds this one need not even gather what there would be to note."""
 
 
 @contextmanager
