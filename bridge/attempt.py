@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -31,7 +31,6 @@ from translators.errors import (
     IdempotencyConflict,
     OutcomeUnknown,
     PaymentError,
-    PaymentRequired,
     Unavailable,
 )
 from translators.lifecycle import State
@@ -154,16 +153,14 @@ class Attempt:
 
     async def challenge(self) -> Refused:
         """Ask for payment."""
-        response = await self._response(PaymentRequired("this resource is paid for by request"), None)
+        digest = await digest_for(self.request, self.means.body_limit)
+        response = self.means.desk.responder.ask(self._context(self.presented_id, digest, None))
         # An unpaid request says nothing of its client's protocol, unless it names MPP's preferences.
         says_mpp = self.request.header(b"accept-payment") is not None
         self.emit(
             "payment.challenged",
             protocol=Protocol.MPP.value if says_mpp else None,
-            offered=sorted(protocol.value for protocol in self.entrance.doors.offered),
-            amount=str(self.offers[0].amount),
-            asset=self.offers[0].asset.address,
-            network=self.offers[0].network,
+            **_asked(self.entrance.doors.offered, self.offers[0]),
         )
         return Refused(response)
 
@@ -176,12 +173,9 @@ class Attempt:
         self.emit(event, protocol=protocol.value, reason=error.reason, problem=error.slug, status=response.status)
         return Refused(response)
 
-    async def _response(
-        self, error: PaymentError, protocol: Protocol | None, unsettled: Payment | None = None
-    ) -> Response:
+    async def _response(self, error: PaymentError, protocol: Protocol, unsettled: Payment | None = None) -> Response:
         # A fresh challenge has an id of its own: its payment is another one than the refused.
-        correlation_id = self.presented_id if protocol is None else fresh_id()
-        context = self._context(correlation_id, await digest_for(self.request, self.means.body_limit), protocol)
+        context = self._context(fresh_id(), await digest_for(self.request, self.means.body_limit), protocol)
         return self.means.desk.responder.refuse(error, context, protocol, unsettled)
 
     def _context(self, correlation_id: str, digest: str | None, protocol: Protocol | None) -> ChallengeContext:
@@ -454,6 +448,17 @@ class Attempt:
             created_at=now,
             updated_at=now,
         )
+
+
+@lru_cache(maxsize=256)
+def _asked(offered: tuple[Protocol, ...], offer: Offer) -> dict[str, Any]:
+    """What the event of a 402 says of it."""
+    return {
+        "offered": sorted(protocol.value for protocol in offered),
+        "amount": str(offer.amount),
+        "asset": offer.asset.address,
+        "network": offer.network,
+    }
 
 
 def correlation_id_of(payment: Payment) -> str:

@@ -16,7 +16,7 @@ from bridge.routes import PaidRoute
 from translators import mpp, x402
 from translators.accept_payment import rank
 from translators.encoding import b64_encode
-from translators.errors import PaymentError, ProtocolRefused, Unavailable
+from translators.errors import PaymentError, PaymentRequired, ProtocolRefused, Unavailable
 from translators.levers import Doors
 from translators.payment import ChallengeBinding, Offer, Payment, Protocol, Resource, Settlement
 from translators.payment_identifier import ADVERTISED
@@ -64,6 +64,9 @@ _PROBLEM = (b"content-type", b"application/problem+json")
 _ENCODER = msgspec.json.Encoder()
 _LONGEST_KEPT = 1024
 """Characters of a URL or path of which the 402 is remembered."""
+_MOST_KEPT = 1024
+"""Places whose 402 is remembered."""
+_UNPAID = PaymentRequired("this resource is paid for by request")
 
 UNPAID_V1 = f"{x402_v1.CREDENTIAL_HEADER} header is required"
 UNPAID_V2 = f"{x402_v2.CREDENTIAL_HEADER} header is required"
@@ -96,6 +99,23 @@ class ChallengeContext(msgspec.Struct, frozen=True):
     migration: str | None = None
 
 
+class _Asked(NamedTuple):
+    """What every 402 of one place has in common."""
+
+    route: PaidRoute
+    offers: tuple[Offer, ...]
+    speaks: tuple[Protocol, ...]
+    before: tuple[tuple[bytes, bytes], ...]
+    """Headers before MPP's challenges."""
+    templates: tuple[mpp.ChallengeTemplate, ...]
+    after: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    def is_for(self, context: ChallengeContext) -> bool:
+        """Whether nothing has changed since; compared by identity, because offers that are made anew may differ."""
+        return self.offers is context.offers and self.route is context.route and self.speaks == context.doors.offered
+
+
 class Responder:
     """Makes answers.
 
@@ -120,6 +140,47 @@ class Responder:
         self._challenge_seconds = challenge_seconds
         self._credential_header = credential_header
         self._both_receipts = both_receipts
+        self._asked: dict[tuple[str, str, str], _Asked] = {}
+
+    def ask(self, context: ChallengeContext) -> Response:
+        """The 402 for a request that brings no payment.
+
+        Nobody asks more often, so what all the answers of one place have in common is looked up by that place.
+        """
+        doors = context.doors
+        if context.accept_payment is not None or doors.preferred is not None or doors.told:
+            return self.refuse(_UNPAID, context)
+        place = (context.resource.url, context.bound_to, context.realm)
+        asked = self._asked.get(place)
+        if asked is None or not asked.is_for(context):
+            asked = self._ask_anew(context)
+            if len(place[0]) <= _LONGEST_KEPT:
+                if len(self._asked) >= _MOST_KEPT:
+                    self._asked.clear()
+                self._asked[place] = asked
+        headers = list(asked.before)
+        if asked.templates:
+            expires = self._clock() + self._challenge_seconds
+            for index, template in enumerate(asked.templates):
+                headers.append((b"www-authenticate", self._issue(template, context, index, expires)))
+        headers += asked.after
+        headers += context.notice
+        return Response(402, headers, asked.body)
+
+    def _ask_anew(self, context: ChallengeContext) -> "_Asked":
+        speaks = context.doors.offered
+        said = _said(_UNPAID, 402, unpaid=True)
+        body, x402_headers, rest = _kept(_x402_part, context.resource.url)(
+            said, context.offers, context.resource, speaks, self._payment_identifier, context.route.bazaar
+        )
+        templates: tuple[mpp.ChallengeTemplate, ...] = ()
+        place = len(x402_headers)
+        if Protocol.MPP in speaks:
+            place = speaks.index(Protocol.MPP)
+            templates = tuple(self._template(offer, context) for offer in context.offers if offer.foreign is None)
+        return _Asked(
+            context.route, context.offers, speaks, x402_headers[:place], templates, (*x402_headers[place:], *rest), body
+        )
 
     def refuse(
         self,
@@ -159,17 +220,19 @@ class Responder:
         carried = tuple(offer for offer in context.offers if offer.foreign is None)
         offers = rank(carried, context.accept_payment, lambda _: (mpp.METHOD, mpp.INTENT))
         for index, offer in enumerate(offers):
-            template = _kept(_mpp_template, context.bound_to)(
-                offer, context.realm, context.bound_to, context.route.description, self._credential_header
-            )
-            challenge = mpp.issue_challenge(
-                template,
-                self._keys,
-                nonce=context.correlation_id if index == 0 else f"{context.correlation_id}.{index}",
-                expires=expires,
-                digest=context.digest,
-            )
-            yield challenge.encode("latin-1")
+            yield self._issue(self._template(offer, context), context, index, expires)
+
+    def _template(self, offer: Offer, context: ChallengeContext) -> mpp.ChallengeTemplate:
+        template: mpp.ChallengeTemplate = _kept(_mpp_template, context.bound_to)(
+            offer, context.realm, context.bound_to, context.route.description, self._credential_header
+        )
+        return template
+
+    def _issue(self, template: mpp.ChallengeTemplate, context: ChallengeContext, index: int, expires: float) -> bytes:
+        nonce = context.correlation_id if index == 0 else f"{context.correlation_id}.{index}"
+        return mpp.issue_challenge(template, self._keys, nonce=nonce, expires=expires, digest=context.digest).encode(
+            "latin-1"
+        )
 
     def receipt(self, settlement: Settlement, payment: Payment, status: int) -> Headers:
         """The headers that tell the payer of `payment` what was settled, on a response with `status`.

@@ -5,6 +5,7 @@ becomes a `Payment` bound to that challenge; an x402 payment can be written as a
 ties it to anything.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -69,6 +70,8 @@ __all__ = [
 
 METHOD = "evm"
 INTENT = "charge"
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 
 _OPAQUE_NONCE = "n"
 _OPAQUE_ROUTE = "r"
@@ -174,8 +177,9 @@ def issue_challenge(
 ) -> str:
     """A `WWW-Authenticate` value: the challenge that `to_challenge` makes of the same arguments, in its encoding."""
     until = format_time(expires)
-    # JCS orders members by name, and this one is the first.
-    opaque = b64url_encode(b'{"%b":%b%b' % (_OPAQUE_NONCE.encode(), jcs_encode(nonce), template.opaque_after))
+    # JCS orders members by name, and this one is the first; what needs no escaping is its own JSON.
+    said = b'"%b"' % nonce.encode() if _PLAIN.fullmatch(nonce) else jcs_encode(nonce)
+    opaque = b64url_encode(b'{"%b":%b%b' % (_OPAQUE_NONCE.encode(), said, template.opaque_after))
     identifier = issue_id(keys, template.signed_before, until, digest or "", template.signed_after + opaque)
     bound = f', digest="{digest}"' if digest else ""
     return (
