@@ -118,15 +118,17 @@ class Verifier:
 
     def _from_v2(self, token: bytes, offers: tuple[Offer, ...], resource: Resource) -> tuple[Payment, Offer]:
         payload = x402_v2.decode_payment_payload(token)
-        offer = foreign.find_foreign_offer(payload, offers)
+        echoed = x402.echoed_offer(payload, offers)
+        offer = foreign.find_foreign_offer(payload, offers) if echoed is None else None
         if offer is not None:
             payment = foreign.from_foreign_payload(payload, offer)
             _check_resource(payment, resource)
             return payment, offer
-        payment = x402.from_payload_v2(payload)
+        payment = x402.from_payload_v2(payload, echoed)
         _check_resource(payment, resource)
         offer = check_terms(payment, offers)
-        x402.check_accepted(payload, offer)
+        if offer is not echoed:
+            x402.check_accepted(payload, offer)
         return payment, offer
 
     async def _from_mpp(
@@ -170,7 +172,7 @@ def _check_resource(payment: Payment, resource: Resource) -> None:
     Some clients put their request's own URL there, so only authority and path are compared.
     """
     binding = payment.binding
-    if not isinstance(binding, ResourceBinding) or binding.resource_url is None:
+    if not isinstance(binding, ResourceBinding) or binding.resource_url in (None, resource.url):
         return
     try:
         echoed = urlsplit(binding.resource_url)

@@ -5,7 +5,7 @@ becomes requirements; coming in, a payload becomes a `Payment` bound to whatever
 can go on to a facilitator as either version's payload, because x402 takes any 32 bytes as a nonce.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from translators.wire.exact_evm import ExactEvmAuthorization, ExactEvmPayload, e
 __all__ = [
     "SCHEME",
     "check_accepted",
+    "echoed_offer",
     "from_payload_v1",
     "from_payload_v2",
     "from_requirements_v1",
@@ -203,18 +204,30 @@ def from_payload_v1(payload: v1.PaymentPayload, offers: Sequence[Offer]) -> Paym
     return Payment(Protocol.X402_V1, chain_id, taken.asset.address, authorization, ResourceBinding())
 
 
-def from_payload_v2(payload: v2.PaymentPayload) -> Payment:
-    """A v2 payload as a payment on the terms it says it accepted; `check_accepted` holds them against the offer."""
-    accepted = v2.decode_requirements(payload.accepted, v2.CREDENTIAL_HEADER)
-    chain_id = _exact_chain_id(accepted.scheme, accepted.network)
-    _check_transfer_method(accepted.extra or {})
+def echoed_offer(payload: v2.PaymentPayload, offers: Iterable[Offer]) -> Offer | None:
+    """The offer that a payload echoes member by member, as most clients do; None says nothing about the payload."""
+    accepted = payload.accepted
+    return next((offer for offer in offers if offer.foreign is None and _offered_v2(offer)[1] == accepted), None)
+
+
+def from_payload_v2(payload: v2.PaymentPayload, echoed: Offer | None = None) -> Payment:
+    """A v2 payload as a payment on the terms it says it accepted; `check_accepted` holds them against the offer.
+
+    `echoed` is its `echoed_offer`, whose terms need not be read out of it once more.
+    """
+    if echoed is not None:
+        chain_id, asset = echoed.asset.chain_id, echoed.asset.address
+    else:
+        accepted = v2.decode_requirements(payload.accepted, v2.CREDENTIAL_HEADER)
+        chain_id, asset = _exact_chain_id(accepted.scheme, accepted.network), parse_address(accepted.asset, "asset")
+        _check_transfer_method(accepted.extra or {})
     url = (payload.resource or {}).get("url")
     if url is not None and not isinstance(url, str):
         raise MalformedError("resource.url is not a string")
     return Payment(
         Protocol.X402_V2,
         chain_id,
-        parse_address(accepted.asset, "asset"),
+        asset,
         _authorization(payload.exact_evm()),
         ResourceBinding(url, payload.extensions),
     )
@@ -228,7 +241,6 @@ def check_accepted(payload: v2.PaymentPayload, offer: Offer) -> None:
     """
     expected, entry = _offered_v2(offer)
     if payload.accepted == entry:
-        # Most clients echo what they were sent, member by member.
         return
     accepted = v2.decode_requirements(payload.accepted, v2.CREDENTIAL_HEADER)
     extra = accepted.extra or {}
