@@ -82,6 +82,8 @@ async def load(
     """
     dice = random.Random(seed)
     result = Load(payments)
+    # All is signed before the first is sent, and a slow machine may take long: nothing expires meanwhile.
+    more = {"max_timeout_seconds": 3600, **more}
     start = lab.start(store, settler, lease_seconds=5.0, reconcile_seconds=0.5, wait_seconds=5.0, **more)
     await lab.break_facilitator(seed, rate)
     payers = await lab.payers.take(payments)

@@ -114,6 +114,7 @@ def application(start: Start, points: Points) -> Any:
         reconcile_seconds=start.reconcile_seconds,
         wait_seconds=start.wait_seconds,
         max_timeout_seconds=start.max_timeout_seconds,
+        challenge_seconds=max(300, start.max_timeout_seconds),
     )
     runs = os.open(start.runs, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 

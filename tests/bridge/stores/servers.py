@@ -102,8 +102,13 @@ class Server:
         self.process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT is an orderly shutdown to both servers, at SIGQUIT both drop what they are at."""
+        """End it: SIGINT is an orderly shutdown to both servers, at SIGQUIT both drop what they are at.
+
+        SIGKILL ends all of its processes, as when the machine fails: PostgreSQL does not start while one is left.
+        """
         if self.process is not None:
+            if number == signal.SIGKILL:
+                os.killpg(self.process.pid, number)
             self.send(signal.SIGCONT)
             for _ in range(30):
                 self.send(number)  # again: Redis takes no leave while it rewrites its append-only file
