@@ -71,12 +71,21 @@ async def test_it_finishes_what_is_under_way(workers: str, tmp_path: Path) -> No
                 await process.wait()
 
 
-async def test_what_keeps_it_from_starting_is_said() -> None:
-    """A bad setting is a usage error (2), a store that cannot be opened a failure (1)."""
+async def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
+    """A bad setting is a usage error (2), a store that cannot be opened or levers that make no sense a failure (1)."""
+    bad = tmp_path / "levers.toml"
+    bad.write_text('[levers."*"]\nx402-v1 = "off"\nx402-v2 = "off"\nmpp = "off"\n')
     for options, code, says in (
         ((), 2, b"upstream"),
         (("--upstream", "ftp://x"), 2, b"upstreams"),
         (("--upstream", "http://x", "--store", "sqlite:/nowhere/at/all/x"), 1, b"Error"),
+        (("--upstream", "http://x", "--store", "memory", "--levers", "levers.json"), 1, b"levers"),
+        (
+            ("--upstream", "http://x", "--store", "memory", "--levers", "/nowhere/levers.toml"),
+            1,
+            b"/nowhere/levers.toml",
+        ),
+        (("--upstream", "http://x", "--store", "memory", "--levers", str(bad)), 1, b"nobody could be sure to pay"),
     ):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", MAIN, "gateway", "--port", "0", *options),

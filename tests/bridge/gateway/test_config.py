@@ -37,6 +37,9 @@ def test_flags_win_over_the_environment_and_that_over_a_file(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="upstreams"):
         load({}, environ=environ)
     environ["X402_MPP_UPSTREAM"] = "http://z, /w=http://w"
+    environ["X402_MPP_LEVERS"] = "sqlite:levers"
+    assert load({}, environ=environ).levers == "sqlite:levers"
+    assert load({"levers": "levers.toml"}, environ=environ).levers == "levers.toml"
     assert load({}, environ=environ).upstreams == {"/": "http://z", "/w": "http://w"}
     assert load({}, environ=environ).max_body == 5
 
@@ -64,6 +67,8 @@ def test_flags_win_over_the_environment_and_that_over_a_file(tmp_path: Path) -> 
         ({"max_concurrency": 0}, "max_concurrency"),
         ({"challenge_seconds": 5}, "challenge_seconds"),
         ({"lease_seconds": 0}, "lease_seconds"),
+        ({"levers": {"*": {"mpp": "off"}}}, "levers"),
+        ({"levers_seconds": 0}, "levers_seconds"),
         ({"wait_seconds": -1}, "wait_seconds"),
         ({"health_path": "health/"}, "health_path"),
         ({"port": "many"}, "port"),

@@ -1,5 +1,6 @@
 """Levers at a gateway: the old door is closed in front of a server that nobody touches, and opened again."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +11,9 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from bridge.cli import main
 from bridge.config import ConfigError
 from bridge.gateway.app import Gateway
 from bridge.gateway.config import GatewayConfig
@@ -30,6 +33,7 @@ from tests.bridge.gateway.lab import (
     lab,
     mpp_challenges,
     serve_paid,
+    until,
 )
 from tests.bridge.gateway.test_translation import PERMIT2
 from tests.bridge.harness import envelope, resign, token_json, with_token
@@ -685,6 +689,33 @@ async def test_the_shadow_of_what_x402_refuses(levered: Start) -> None:
         little = resign(sign(asked, PAYER, at.clock()), asked.offer.asset, value=1)
         assert (await at.client.get("/report", headers=[envelope(little, asked)])).status_code == 402
         assert at.event("shadow.compared")["protocol"] == "x402-v1"
+
+
+# By hand
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+async def test_the_commands_move_it_while_it_runs(levered: Start, tmp_path: Path, kind: str) -> None:
+    """In a file or in a database, within the time that it is looked at; and `undo` takes it back."""
+    at_ = f"{tmp_path}/levers.toml" if kind == "file" else f"sqlite:{tmp_path}/levers.sqlite3"
+
+    async def x402_mpp(*arguments: str) -> None:
+        result = await asyncio.to_thread(CliRunner().invoke, main, ["levers", "--at", at_, *arguments])
+        assert result.exit_code == 0, result.output
+
+    async with levered("", levers=at_, levers_seconds=0.02) as at:
+
+        def counts(stage: str) -> bool:
+            told = [fields for event, fields in at.told if event == "lever.changed"]
+            return bool(told) and (told[-1]["after"], told[-1]["by"]) == (stage, "olga")
+
+        await x402_mpp("set", "x402-v2", "refused", "--by", "olga", "--route", "/rep*", "--migration", PAGE)
+        await until(lambda: counts("refused"))
+        assert offered(await at.client.get("/report")) == {V1, MPP}
+        assert offered(await at.client.get("/other")) == {V1, V2, MPP}
+        await x402_mpp("undo", "--by", "olga")
+        await until(lambda: counts("on"))
+        assert (await at.pay(V2)).status_code == 200
 
 
 # What is told
