@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from bridge.cli import main
 from bridge.config import ConfigError
 from bridge.gateway.app import Gateway
 from bridge.gateway.config import GatewayConfig
-from bridge.payers import Asked, account, credential, sign
+from bridge.payers import Asked, account, credential, read_402, sign
 from bridge.testing import FixedClock
 from tests.bridge.gateway.lab import (
     KEY,
@@ -371,6 +372,61 @@ async def test_gateways_need_not_see_a_change_at_once(levered: Start, version: i
                 name, value = credential(asked, PAYER, at.clock())
                 answer = await other.client.get("/report", headers={name: value, **header})
                 assert answer.status_code == 200
+
+
+STAGES = (
+    '"on"',
+    '"off"',
+    '"refused"',
+    '"preferred"',
+    '"deprecated"',
+    '{ stage = "canary", share = "50%" }',
+    '{ stage = "canary", share = "50%", by = "payer" }',
+    '{ stage = "canary", header = "X-Try" }',
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whoever_was_offered_a_protocol_can_pay_in_it(levered: Start, seed: int, version: int) -> None:
+    """Whatever the owner does, on whichever of two gateways the client asks and pays, whatever it calls itself."""
+    random = Random(seed)
+    server = Server([version])
+    waiting: list[tuple[Asked, dict[str, str], float]] = []
+    paid = 0
+    async with levered("", server) as at:
+        settings = {"levers": str(at.path), "levers_seconds": 3600.0, "store": at.store, "clock": at.clock}
+        async with gateway_before({"/": server.url}, server, **settings) as other:
+            other.__class__ = Levered
+            gateways: list[Any] = [at, other]
+            for _ in range(250):
+                match random.randrange(8):
+                    case 0:
+                        shut = random.choice(PROTOCOLS)
+                        at.path.write_text(f"{HEAD}{shut.value} = {random.choice(STAGES)}\n")
+                    case 1 | 2:
+                        await random.choice(gateways).look()
+                    case 3:
+                        # Nobody looks later than this in earnest.
+                        for gateway in gateways:
+                            await gateway.look()
+                        at.clock.advance(random.randrange(60))
+                    case 4 | 5:
+                        who: dict[str, str] = random.choice([{}, {"x-try": "1"}])
+                        headers = {"host": "localhost", "user-agent": f"bot/{random.randrange(9)}", **who}
+                        answer = await random.choice(gateways).client.get("/report", headers=headers)
+                        asked = read_402(answer, random.choice(sorted(offered(answer))))
+                        waiting.append((asked, who, at.clock()))
+                    case _ if waiting:
+                        asked, who, since = waiting.pop(random.randrange(len(waiting)))
+                        if at.clock() - since > 230:
+                            continue  # this 402 said 300 seconds, and a gateway may have been asked that had not looked
+                        name, value = credential(asked, account(str(paid)), at.clock())
+                        headers = {"host": "localhost", "user-agent": f"bot/{random.randrange(9)}", **who, name: value}
+                        answer = await random.choice(gateways).client.get("/report", headers=headers)
+                        assert answer.status_code == 200, (asked.protocol, answer.text, at.path.read_text())
+                        paid += 1
+    assert paid > 30
+    assert len(server.settled) == paid
 
 
 # What nobody here can claim
