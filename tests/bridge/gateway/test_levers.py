@@ -429,6 +429,33 @@ async def test_whoever_was_offered_a_protocol_can_pay_in_it(levered: Start, seed
     assert len(server.settled) == paid
 
 
+async def test_a_gateway_that_has_not_seen_a_routes_402_asks_for_it(levered: Start, version: int) -> None:
+    """Before it refuses anything there: how long a payment has, and whether anything else could be paid."""
+    native = V1 if version == 1 else V2
+    header = {"host": "localhost"}
+    server = Server([version])
+    async with levered(f'{HEAD}{native.value} = "on"', server) as at:
+        asked = await at.ask(native, headers=header)
+        settings = {"levers": str(at.path), "levers_seconds": 3600.0, "clock": at.clock}
+        async with gateway_before({"/": server.url}, server, **settings) as other:
+            await other.client.get("/other")
+            await at.say(f'{HEAD}{native.value} = "refused"')
+            assert other.gateway.gate.board is not None
+            await other.gateway.gate.board.refresh()
+            at.clock.advance(301)
+            name, value = credential(asked, PAYER, at.clock())
+            if native is V2:
+                content = token_json((name, value))
+                content["accepted"]["maxTimeoutSeconds"] = 10**9
+                _, value = with_token((name, value), content)
+            answer = await other.client.get("/report", headers={name: value, **header})
+            assert (answer.json()["stage"], at.paid) == ("refused", [])
+            # On a third route, of which neither has seen that it can be paid in this way only.
+            server.entry_more = {"scheme": "upto"}
+            await other.client.get("/third", headers={name: value, **header})
+            assert at.paid == [value]
+
+
 # What nobody here can claim
 
 
@@ -513,8 +540,9 @@ async def test_one_client_in_two_versions_pays_in_the_one_that_was_read(levered:
 async def test_a_challenge_that_nobody_could_pay_is_left_alone(levered: Start, logged: list[Any]) -> None:
     """What only x402 can carry stays there, though it is refused, and is taken; the log says so, once."""
     server = Server([2])
-    server.entry_more = PERMIT2
     async with levered(f'{HEAD}x402-v2 = "refused"', server) as at:
+        assert offered(await at.client.get("/report")) == {V1, MPP}
+        server.entry_more = PERMIT2
         for _ in range(2):
             answer = await at.client.get("/report")
             assert offered(answer) == {V2}
