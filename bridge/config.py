@@ -1,7 +1,6 @@
 """The settings, in one place, and the only reader of the environment."""
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import structlog
 from bridge.admitted import Desk
 from bridge.analytics import DEFAULT_URL, EventStore, Recorder
 from bridge.clock import Clock, system_clock
+from bridge.config_checks import ConfigError, check_public_url, check_values
 from bridge.events import Events, Sink
 from bridge.gate import Gate
 from bridge.importing.notes import Note
@@ -33,7 +33,6 @@ from bridge.stores.base import Store
 from bridge.tracing import NO_TRACING, OpenTelemetry, TracingMissing
 from bridge.verifier import Verifier
 from translators.binding import MIN_KEY_BYTES
-from translators.checks import MIN_VALIDITY_SECONDS
 from translators.levers import Levers
 from translators.payment import Asset, Offer, Protocol
 
@@ -41,13 +40,6 @@ __all__ = ["ENV_PREFIX", "ConfigError", "FromX402", "PaymentConfig", "check_publ
 
 ENV_PREFIX = "X402_MPP_"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_REALM = re.compile(r"[ -{}~]+")
-_URL_TEXT = re.compile(r"[!-{}~]+")
-_YEAR = 365 * 24 * 60 * 60
-
-
-class ConfigError(ValueError):
-    """A setting that cannot work; its message names the setting and the remedy."""
 
 
 @dataclass
@@ -237,32 +229,7 @@ class PaymentConfig:
             raise ConfigError(str(error)) from None
         if not self.protocols:
             raise ConfigError("protocols: leave at least one to be paid in")
-        if self.public_url is not None:
-            check_public_url(self.public_url)
-        if self.realm is not None and _REALM.fullmatch(self.realm) is None:
-            # draft-httpauth-payment-00: the realm is a quoted string, and a slot of the challenge id between pipes.
-            raise ConfigError("realm: give printable ASCII without a |")
-        if self.credential_header not in (None, "Payment-Authorization"):
-            raise ConfigError("credential_header: only Payment-Authorization is defined besides Authorization")
-        for name in ("max_timeout_seconds", "challenge_seconds"):
-            if not MIN_VALIDITY_SECONDS < getattr(self, name) < _YEAR:
-                raise ConfigError(f"{name}: give more than {MIN_VALIDITY_SECONDS} seconds, and less than a year")
-        if not 1 <= self.lease_seconds < _YEAR:
-            raise ConfigError("lease_seconds: give at least one second, and less than a year")
-        if not 0 <= self.clock_skew <= self.max_timeout_seconds:
-            raise ConfigError("clock_skew: give seconds from 0 to max_timeout_seconds")
-        for name in ("wait_seconds", "replay_seconds", "replay_bytes"):
-            if not 0 <= getattr(self, name) < _YEAR:
-                raise ConfigError(f"{name}: give 0 or more, and less than {_YEAR}")
-        for name in ("reconcile_seconds", "levers_seconds"):
-            if not 0 < getattr(self, name) < _YEAR:
-                raise ConfigError(f"{name}: give more than 0, and less than a year")
-        for name in ("health_path", "metrics_path"):
-            path = getattr(self, name)
-            if path is not None and (path[:1] != "/" or path[-1:] == "/"):
-                raise ConfigError(f"{name}: begin it with a slash, and do not end it with one")
-        if self.bind_body_bytes < 0:
-            raise ConfigError("bind_body_bytes: give 0 or more")
+        check_values(vars(self))
 
     def _recorder(self) -> Recorder | None:
         if self.event_store is None:
@@ -415,17 +382,6 @@ def metrics_of(recorders: Iterable[Any]) -> Metrics:
         return Metrics(multiprocess="PROMETHEUS_MULTIPROC_DIR" in os.environ, recorders=recorders)
     except MetricsMissing as error:
         raise ConfigError(str(error)) from None
-
-
-def check_public_url(public_url: str) -> None:
-    """Raise `ConfigError` for what clients could not reach a server by."""
-    try:
-        url = urlsplit(public_url)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        url, usable = urlsplit(""), False
-    if not usable or url.query or url.fragment or "@" in url.netloc or _URL_TEXT.fullmatch(public_url) is None:
-        raise ConfigError("public_url: give scheme and host, such as https://api.example.com")
 
 
 def split_list(text: str) -> list[str]:

@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
     ("bridge/logs", "bridge/routes", "bridge/patterns", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs", "bridge/analytics/*"),
-    ("bridge/responses", "bridge/verifier", "bridge/reconciler", "bridge/condition"),
+    ("bridge/responses", "bridge/verifier", "bridge/reconciler", "bridge/condition", "bridge/config_checks"),
     (
         *("bridge/replays", "bridge/idempotency", "bridge/metrics", "bridge/importing/*", "bridge/levers/*"),
         "bridge/discovery",

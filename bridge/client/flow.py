@@ -28,7 +28,7 @@ from translators.eip3009 import is_signed_by_payer
 from translators.errors import PaymentError
 from translators.payment import Payment, Protocol
 
-__all__ = ["PRESENTED", "Call", "Flow", "Keep", "Send", "Step", "Wait"]
+__all__ = ["PRESENTED", "Call", "Flow", "Keep", "Send", "Step", "Steps", "Wait"]
 
 _AGAIN: Final = frozenset({409, 425, 429, 502, 503, 504})
 """Answers to a paid request that say: not now, the same again later."""
