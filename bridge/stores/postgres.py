@@ -9,6 +9,7 @@ import msgspec
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, Record, StoredResponse
+from bridge.stores.rows import from_row
 from bridge.stores.store_url import split_store_url
 from translators.errors import Unavailable
 from translators.lifecycle import State
@@ -19,7 +20,7 @@ try:
 
     from bridge.stores.postgres_job import Connection, Cursor, Shortcut, unavailable
     from bridge.stores.postgres_lanes import PostgresLanes
-    from bridge.stores.postgres_rows import Statements, fetch_record, from_row, storable, to_row
+    from bridge.stores.postgres_rows import Statements, fetch_record, storable, to_row
     from bridge.stores.postgres_schema import MIGRATION_SECONDS, migrate
 except ImportError as error:
     raise ImportError('a postgresql: store needs psycopg: pip install "x402-mpp-bridge[postgres]"') from error

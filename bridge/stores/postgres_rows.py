@@ -1,14 +1,12 @@
-"""Payments in PostgreSQL: the statements, and how a record becomes a row and a row a record."""
-
-from typing import Any
+"""Payments in PostgreSQL: the statements, and how a record becomes a row."""
 
 from bridge.stores import rules
 from bridge.stores.base import Record
 from bridge.stores.postgres_job import Cursor
+from bridge.stores.rows import from_row
 from translators.lifecycle import State
-from translators.payment import Protocol
 
-__all__ = ["COLUMNS", "Statements", "fetch_record", "from_row", "storable", "to_row"]
+__all__ = ["COLUMNS", "Statements", "fetch_record", "storable", "to_row"]
 
 COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after,
     valid_before, owner, lease_until, created_at, updated_at, transaction, reason"""
@@ -113,25 +111,3 @@ async def fetch_record(cursor: Cursor) -> Record | None:
     """The one row that a statement returned, or None."""
     row = await cursor.fetchone()
     return None if row is None else from_row(row)
-
-
-def from_row(row: tuple[Any, ...]) -> Record:
-    """What the statements return, as a record."""
-    (id_, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, *rest) = row
-    valid_after, valid_before, *last = rest
-    return Record(
-        id_,
-        State(state),
-        Protocol(protocol),
-        route,
-        correlation_id,
-        chain_id,
-        asset,
-        payer,
-        recipient,
-        int(value),
-        nonce,
-        int(valid_after),
-        int(valid_before),
-        *last,
-    )

@@ -10,9 +10,10 @@ import msgspec
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, Record, StoredResponse
+from bridge.stores.rows import from_row
 from bridge.stores.sqlite_file import open_database, short_key
 from bridge.stores.sqlite_rows import COLUMNS as _COLUMNS
-from bridge.stores.sqlite_rows import Rows, find, from_row
+from bridge.stores.sqlite_rows import Rows, find
 from bridge.stores.sqlite_thread import SQLiteThread
 from translators.errors import Unavailable
 from translators.lifecycle import State

@@ -1,16 +1,15 @@
-"""Payments in a SQLite file: how a record becomes a row and a row a record, and how a row is claimed and moved."""
+"""Payments in a SQLite file: how a record becomes a row, and how a row is claimed and moved."""
 
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, ClaimLost, Record
+from bridge.stores.rows import from_row
 from translators.lifecycle import IllegalTransition, State
-from translators.payment import Protocol
 
-__all__ = ["COLUMNS", "Rows", "find", "from_row", "to_row"]
+__all__ = ["COLUMNS", "Rows", "find", "to_row"]
 
 COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after,
     valid_before, owner, lease_until, created_at, updated_at, "transaction", reason"""
@@ -136,28 +135,4 @@ def to_row(record: Record) -> tuple[str | int | float, ...]:
         record.updated_at,
         record.transaction,
         record.reason,
-    )
-
-
-def from_row(row: tuple[Any, ...]) -> Record:
-    """The record in a row of `COLUMNS`."""
-    (id_, state, protocol, *texts_and_numbers) = row
-    route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after, valid_before = (
-        texts_and_numbers[:10]
-    )
-    return Record(
-        id_,
-        State(state),
-        Protocol(protocol),
-        route,
-        correlation_id,
-        chain_id,
-        asset,
-        payer,
-        recipient,
-        int(value),
-        nonce,
-        int(valid_after),
-        int(valid_before),
-        *texts_and_numbers[10:],
     )
