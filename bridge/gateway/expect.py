@@ -115,6 +115,9 @@ class _Response:
         self.status: int = response.status
         self.headers = response.headers
 
+    def whole(self) -> bytes | None:
+        return None
+
     async def parts(self) -> AsyncIterator[bytes]:
         try:
             async for part in self._response.aiter_stream():

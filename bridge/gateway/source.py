@@ -19,6 +19,10 @@ class Source(TypingProtocol):
         """The headers as they came."""
         ...
 
+    def whole(self) -> bytes | None:
+        """All of the body, where it is here already; it is given once. None: `parts` gives it."""
+        ...
+
     def parts(self) -> AsyncIterator[bytes]:
         """The body as it comes; raises `Unanswered` where it breaks off."""
         ...
