@@ -31,6 +31,10 @@ _PURGE = """
         SELECT rowid FROM payments WHERE CAST(valid_before AS REAL) <= :now
         AND (+state IN (:finished_0, :finished_1) OR (+state = :claimed AND lease_until <= :now)) LIMIT :limit
     )"""
+_PURGE_KEPT = tuple(
+    f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE expires_at <= :now LIMIT :limit)"  # noqa: S608
+    for table, key in (("responses", "rowid"), ("idempotency_keys", "key"))
+)
 # +state keeps SQLite from going by state: it would look at every delivered payment that is not yet expired.
 
 _RECORDS = f"SELECT {_COLUMNS} FROM payments %s ORDER BY updated_at DESC, id LIMIT ?"  # noqa: S608
@@ -170,10 +174,14 @@ class SQLiteStore:
     async def purge(self, *, now: float) -> int:
         """See `Store.purge`."""
         parameters = {**_STATES, "now": now, "limit": _PURGED_AT_ONCE}
-        await self._opened().run(partial(_purge_kept, now), writes=True)
+        for statement in _PURGE_KEPT:
+            await self._purge(statement, parameters)
+        return await self._purge(_PURGE, parameters)
+
+    async def _purge(self, statement: str, parameters: dict[str, Any]) -> int:
         purged = 0
         while True:
-            count = await self._opened().run(partial(_purge, parameters), writes=True)
+            count = await self._opened().run(partial(_delete, statement, parameters), writes=True)
             purged += count
             if count < _PURGED_AT_ONCE:
                 return purged
@@ -209,10 +217,5 @@ def _records(states: list[str], limit: int, connection: sqlite3.Connection) -> l
     return [from_row(row) for row in connection.execute(_RECORDS % where, (*states, limit)).fetchall()]
 
 
-def _purge_kept(now: float, connection: sqlite3.Connection) -> None:
-    for table in ("responses", "idempotency_keys"):
-        connection.execute(f"DELETE FROM {table} WHERE expires_at <= ?", (now,))  # noqa: S608
-
-
-def _purge(parameters: dict[str, Any], connection: sqlite3.Connection) -> int:
-    return connection.execute(_PURGE, parameters).rowcount
+def _delete(statement: str, parameters: dict[str, Any], connection: sqlite3.Connection) -> int:
+    return connection.execute(statement, parameters).rowcount

@@ -496,6 +496,29 @@ def test_sweeps_use_an_index(path: Path, query: str, parameters: Any, index: str
     assert f"USING INDEX payments_{index}" in plan or f"USING COVERING INDEX payments_{index}" in plan
 
 
+def test_purging_never_holds_the_file_for_long(path: Path, statements: list[str]) -> None:
+    """However much has expired, rows, answers and keys go by the thousand, and others have their turn in between."""
+    kept = StoredResponse(200, [], b"", "fingerprint", "proof", NOW)
+
+    async def use(store: Store) -> None:
+        async def pay(number: int) -> None:
+            row = await put(store, State.SETTLED, number)
+            await store.advance(row.id, State.DELIVERED, owner=row.owner, now=NOW, response=kept)
+            await store.bind_key(f"key-{number}", row.id, now=NOW, expires_at=NOW)
+
+        await asyncio.gather(*(pay(number) for number in range(2_500)))
+        statements.clear()
+        assert await store.purge(now=2_000) == 2_500
+        deletions = [statement for statement in statements if statement.lstrip().startswith("DELETE")]
+        assert len(deletions) == 9
+        assert statements.count("COMMIT") == 9
+
+    with_store(f"sqlite:{path}", use)
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("payments", "responses", "idempotency_keys"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
 def test_a_new_file_is_its_owners_alone(path: Path) -> None:
     """The database and its companions have mode 0600, whatever the umask; a file that exists keeps its mode."""
 
