@@ -82,9 +82,15 @@ class Stored:
 
     def recorded_until(self) -> float:
         """The end of the last bucket that has figures; where there are some."""
-        ((last,),) = self.execute("SELECT MAX(bucket + grain) FROM counts WHERE grain = ?", (self.bucket_seconds,))
-        ((days,),) = self.execute("SELECT MAX(bucket + grain) FROM counts WHERE grain = ?", (DAY,))
-        return float(last if last is not None else days)
+        # The last row of an index, where the largest sum of two columns would read all of them.
+        last, grain = self._last(self.bucket_seconds), self.bucket_seconds
+        if last is None:
+            last, grain = self._last(DAY), DAY
+        return float((last or 0) + grain)
+
+    def _last(self, grain: int) -> int | None:
+        ((last,),) = self.execute("SELECT MAX(bucket) FROM counts WHERE grain = ?", (grain,))
+        return None if last is None else int(last)
 
     def first(self, grain: int) -> int | None:
         """The first bucket of a grain."""
