@@ -30,9 +30,9 @@ LOW_SETTLEMENTS = 100
 
 
 class Condition:
-    """Asks the parts, and remembers since when each is as it is."""
+    """Asks the parts, and remembers since when each is as it is. `settler` is None where another server settles."""
 
-    def __init__(self, store: Store, settler: Settler, recorder: Recorder | None, clock: Clock) -> None:
+    def __init__(self, store: Store, settler: Settler | None, recorder: Recorder | None, clock: Clock) -> None:
         self._store = store
         self._settler = settler
         self._recorder = recorder
@@ -42,24 +42,12 @@ class Condition:
     async def parts(self) -> Sequence[Part]:
         """Each part now; raises nothing."""
         now = self._clock()
-        found = [*await asyncio.gather(self._settler_part(), store_part(self._store, now)), *self._recorder_part()]
+        asked = [] if self._settler is None else [_settler_part(self._settler)]
+        found = [*await asyncio.gather(*asked, store_part(self._store, now)), *self._recorder_part()]
         for part in found:
             if self._since.get(part.name, ("", 0.0))[0] != part.state:
                 self._since[part.name] = part.state, now
         return [replace(part, since=self._since[part.name][1]) for part in found]
-
-    async def _settler_part(self) -> Part:
-        try:
-            await _answer(self._settler.ping())
-        except Exception as error:
-            return Part("settler", "away", _why(error))
-        left = self._settler.settlements_left() if isinstance(self._settler, PaysGas) else None
-        if left is None:
-            return Part("settler", "ok")
-        figures = {"settlements left": left}
-        if left < LOW_SETTLEMENTS:
-            return Part("settler", "low", "The account that pays for gas runs dry: send it some.", figures)
-        return Part("settler", "ok", "", figures)
 
     def _recorder_part(self) -> Sequence[Part]:
         recorder = self._recorder
@@ -69,6 +57,20 @@ class Condition:
         if recorder.is_away:
             return (Part("recorder", "away", "The event store does not take events.", figures),)
         return (Part("recorder", "ok", "Of this process, since it started.", figures),)
+
+
+async def _settler_part(settler: Settler) -> Part:
+    try:
+        await _answer(settler.ping())
+    except Exception as error:
+        return Part("settler", "away", _why(error))
+    left = settler.settlements_left() if isinstance(settler, PaysGas) else None
+    if left is None:
+        return Part("settler", "ok")
+    figures = {"settlements left": left}
+    if left < LOW_SETTLEMENTS:
+        return Part("settler", "low", "The account that pays for gas runs dry: send it some.", figures)
+    return Part("settler", "ok", "", figures)
 
 
 async def store_part(store: Store, now: float) -> Part:

@@ -64,7 +64,8 @@ class Recorder:
         """Whether the store took nothing when it was last tried."""
         self._name = ""
         self._noted: Worker | None = None
-        self._is_known = False
+        self.is_noted = False
+        """Whether the store has a word of how this process does."""
         self.recorded = 0
         """Events that this process has written."""
         self.dropped = 0
@@ -87,7 +88,7 @@ class Recorder:
     def start(self) -> None:
         """Begin to write. A store that is away is tried again until it is there; nobody waits for it."""
         if self._thread is None:
-            self._closing = False
+            self._closing = self.is_noted = False
             self._wake.clear()
             # Not before: a process may be forked from the one that made this.
             self._name = f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(2)}"
@@ -169,10 +170,10 @@ class Recorder:
                     return
             if self._noted is not None:
                 writer.note(noted := self._noted)
-                self._is_known = True
+                self.is_noted = True
                 self._noted = None if self._noted is noted else self._noted
             if closing:
-                if self._is_known:
+                if self.is_noted:
                     writer.forget(self._name)
                 return
             if time.monotonic() >= purge_at:

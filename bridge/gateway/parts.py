@@ -10,6 +10,7 @@ import structlog
 from bridge.admitted import Desk
 from bridge.analytics import Recorder
 from bridge.clock import Clock
+from bridge.condition import Condition
 from bridge.config import ConfigError, metrics_of
 from bridge.events import Events, Sink
 from bridge.gate import Gate
@@ -82,6 +83,8 @@ class Parts:
         )
         self.gate = self._gate(self.chain, self.responder, self.events, None, board, recorder=self.recorder)
         """Opens and closes everything; each payment has a gate of its own beside it."""
+        # The upstream settles, and how its settler does is not known here.
+        self.gate.condition = Condition(self.store, None, self.recorder, clock)
 
     def _board(self, levers: str) -> LeverBoard:
         try:

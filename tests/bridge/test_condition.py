@@ -133,7 +133,7 @@ async def test_a_process_notes_how_it_does(tmp_path: Any) -> None:
     await house.app._start()
     recorder = house.config.recorder
     assert recorder is not None
-    await until(lambda: (tmp_path / "events.sqlite3").exists() and recorder._is_known)
+    await until(lambda: (tmp_path / "events.sqlite3").exists() and recorder.is_noted)
     (worker,) = noted(url)
     assert (worker.at, worker.every) == (house.clock(), 1)
     assert {part.name: part.state for part in worker.parts} == {"settler": "ok", "store": "ok", "recorder": "ok"}
