@@ -202,15 +202,14 @@ def _body(
     is_refusal: bool,
 ) -> bytes | None:
     """What everybody reads in the body; None where a person is to read it, or another kind of program."""
-    kind = next((value for name, value in headers if name.lower() == b"content-type"), b"text/plain").lower()
     if body is None:
         # Nobody here can read it. What programs read of it may be a challenge that is not to be seen.
-        if not hidden or b"json" not in kind:
+        if not hidden or b"json" not in _kind(headers):
             return None
-    elif demand.body is None and body.strip() and not kind.startswith(b"text/plain"):
+    elif demand.body is None and body.strip() and not _kind(headers).startswith(b"text/plain"):
         return None
     said = demand.body or {}
-    for version, protocol, members in _OF_A_CHALLENGE:
+    for version, protocol, members in _OF_A_CHALLENGE if hidden else ():
         if said.get("x402Version") == version and protocol in hidden:
             said = {name: value for name, value in said.items() if name not in members}
     content = {**said, **problem} if is_refusal else {**problem, **said}
@@ -218,6 +217,10 @@ def _body(
         # For clients of v1, which read nothing else: that nothing can be paid in it.
         v1 = {name: problem[name] for name in ("x402Version", "accepts")}
     return _ENCODER.encode({**content, **(v1 or {})})
+
+
+def _kind(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return next((value for name, value in headers if name.lower() == b"content-type"), b"text/plain").lower()
 
 
 def _public(demand: Demand, place: Place) -> bytes:

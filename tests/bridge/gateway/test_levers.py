@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from tests.bridge.gateway.lab import (
 )
 from tests.bridge.gateway.test_translation import PERMIT2
 from tests.bridge.harness import envelope, resign, token_json, with_token
+from tests.layers import ROOT
 from translators.levers import canary_point
 from translators.payment import Protocol
 from translators.wire import mpp as mpp_wire
@@ -622,6 +624,17 @@ x402-v1 = "on"
         await at.say(f'{HEAD}x402-v1 = "off"\n[levers."/shop/*"]\nx402-v1 = "on"')
         changed = [(f["route"], f["protocol"], f["after"]) for event, f in at.told if event == "lever.changed"]
         assert ("/shop/*", "x402-v1", "on") in changed
+
+
+async def test_the_example_of_the_docs(levered: Start) -> None:
+    """It makes sense, and does what it says."""
+    page = (ROOT / "docs" / "gateway.md").read_text("utf-8")
+    (text,) = re.findall(r'```text\n(migration = .*?\[levers\."/shop/\*"\].*?)```', page, re.DOTALL)
+    async with levered(text) as at:
+        assert offered(await at.client.get("/weather")) == {V1, V2, MPP}
+        assert offered(await at.client.get("/report/1")) == {V2, MPP}
+        assert (await at.client.get("/shop/1")).json()["preferred"] == "mpp"
+        assert (await at.pay(V1, "/weather")).headers["link"] == f'<{PAGE}>; rel="deprecation"'
 
 
 async def test_a_half_is_switched_off_for_certain_clients(levered: Start) -> None:
