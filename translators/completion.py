@@ -40,6 +40,8 @@ _CHALLENGES = {
     Protocol.X402_V2: b"payment-required",
     Protocol.X402_V1: b"x-payment-required",
 }
+_NOTHING: frozenset[Protocol] = frozenset()
+_EVERYTHING = frozenset(Protocol)
 _REPLACED = (b"cache-control", b"pragma", b"expires", b"access-control-expose-headers", b"x-payment-required")
 
 
@@ -138,7 +140,7 @@ def complete(
     what browsers' scripts may read. `doors` are what the levers leave of all this for the client, the upstream's own
     challenges included; None where none was moved.
     """
-    hidden = frozenset[Protocol]() if doors is None else frozenset(Protocol) - frozenset(doors.offered)
+    hidden = _NOTHING if doors is None else _EVERYTHING.difference(doors.offered)
     says_v1 = (demand.v1 is not None or Protocol.X402_V1 in adds) and Protocol.X402_V1 not in hidden
     v1 = _v1(demand, place, refused) if says_v1 else None
     merged = _body(headers, body, demand, v1, problem, hidden, is_refusal=refused is not None)

@@ -48,7 +48,7 @@ class GatewayLevers:
         board = self._board
         if board is None or board.leaves_open(route):
             return route, board
-        if name not in self._named and len(self._named) < _NAMED:
+        if route.protocols and name not in self._named and len(self._named) < _NAMED:
             self._named.add(name)
             structlog.get_logger("x402_mpp").warning(
                 "levers.nothing_left", route=name, protocols=sorted(route.protocols)

@@ -203,11 +203,13 @@ class Visit:
         await self._send_402(answer, headers, body)
 
     def _entrance(self, demand: Demand, payer: str = "") -> Entrance | None:
-        """What the levers leave of a 402 for this client, and `payer` where he is known; None where none was moved."""
+        """What the levers leave of a 402 for this client, and `payer` where he is known; None where all of it stays."""
         levers = self._parts.levers
         if not levers.is_set:
             return None
         entrance = levers.entrance(self._route, self.request, demand)
+        if not entrance.is_levered:
+            return None
         if self._came_in is not None:
             entrance.came_in(self._came_in, payer)
         return entrance

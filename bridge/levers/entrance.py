@@ -26,6 +26,11 @@ class Entrance:
         self.doors: Doors = _all_on(route.protocols) if self._board is None else self._board.doors(route, request)
 
     @property
+    def is_levered(self) -> bool:
+        """Whether anybody said anything that concerns the route."""
+        return self._board is not None
+
+    @property
     def migration(self) -> str | None:
         """The page that tells clients what to do."""
         return self._board.levers.migration if self._board is not None else None

@@ -40,6 +40,7 @@ from tests.bridge.gateway.lab import (
 from tests.bridge.gateway.test_translation import PERMIT2
 from tests.bridge.harness import envelope, resign, token_json, with_token
 from tests.layers import ROOT
+from translators.encoding import b64_encode
 from translators.levers import canary_point
 from translators.payment import Protocol
 from translators.wire import mpp as mpp_wire
@@ -554,6 +555,23 @@ async def test_a_challenge_that_nobody_could_pay_is_left_alone(levered: Start, l
         assert at.server.last.header("payment-signature") == header[1]
         (line,) = [line for line in logged if line["event"] == "levers.nothing_left"]
         assert (line["route"], line["protocols"]) == ("GET /report", ["x402-v2"])
+
+
+async def test_a_402_that_asks_for_no_payment_is_left_alone(levered: Start, logged: list[Any]) -> None:
+    """An upstream may want something else than money, such as a signature, and say so in x402's words."""
+
+    async def asks(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        required = {"x402Version": 2, "accepts": [], "extensions": {"sign-in-with-x": {"info": {}}}}
+        header = (b"payment-required", b64_encode(json.dumps(required).encode()).encode())
+        await server.reply(send, 402, b"{}", [header])
+
+    async with levered("") as at:
+        at.server.free["/sign-in"] = asks
+        before = await at.client.get("/sign-in")
+        await at.say(f'{HEAD}x402-v1 = "refused"')
+        after = await at.client.get("/sign-in")
+        assert (before.content, before.headers.raw) == (after.content, after.headers.raw)
+        assert not [line for line in logged if line["event"] == "levers.nothing_left"]
 
 
 @pytest.mark.parametrize(
