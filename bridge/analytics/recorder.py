@@ -171,6 +171,7 @@ class Recorder:
             if self._noted is not None:
                 writer.note(noted := self._noted)
                 self.is_noted = True
+                self._be_back(0)
                 self._noted = None if self._noted is noted else self._noted
             if closing:
                 if self.is_noted:
@@ -225,6 +226,9 @@ class Recorder:
         for _ in range(count):
             self._queue.popleft()
         self.recorded += count
+        self._be_back(sum(told.values()))
+
+    def _be_back(self, dropped: int) -> None:
         if self.is_away:
             self.is_away = False
-            self._log.info("analytics.back", dropped=sum(told.values()))
+            self._log.info("analytics.back", dropped=dropped)

@@ -1,6 +1,7 @@
 """How the parts of a process do, as it finds them itself and as it notes it where others look."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -174,10 +175,14 @@ def test_a_store_that_is_away_keeps_nobody(tmp_path: Any) -> None:
     recorder.start()
     for number in range(3):
         recorder.note([Part("settler", "ok", str(number))])
+    deadline = time.monotonic() + 20
     while not recorder.is_away:
-        pass
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     folder.mkdir()
     assert recorder.flush(20)
     (worker,) = noted(f"sqlite:{folder}/events.sqlite3")
     assert [part.detail for part in worker.parts] == ["2"]
+    # Also where no event came meanwhile.
+    assert not recorder.is_away
     recorder.close()

@@ -171,3 +171,21 @@ def test_a_server_that_is_there_covers_a_time_without_visitors(url: str) -> None
     writer.note(Worker("a:1:00", START + 4.5 * DAY, 30, []))
     assert gaps() == []
     database.close()
+
+
+def test_a_store_of_the_release_before(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server brings it up to date, nothing in it is lost, and it knows no less of when it began."""
+    with monkeypatch.context() as before:
+        for module in ("sqlite", "postgres"):
+            before.setattr(f"bridge.analytics.{module}.MIGRATIONS", MIGRATIONS[:1])
+        write(url, paid(START, "p", "0x01", "mpp"))
+        database = open_database(url, write=True)
+        with database.writing():
+            database.execute_many("DELETE FROM meta WHERE name = ?", [("began",)])
+        database.close()
+    with pytest.raises(EventsUnavailable, match="start the server on it once"):
+        open_events(url)
+    write(url, paid(START + DAY, "q", "0x02", "x402-v1"), began=START + DAY)
+    with open_events(url) as events:
+        found = events.readiness("x402-v1", since=START, until=START + 2 * DAY)
+        assert (found.all_payments, found.gaps, events.workers()) == (2, [], [])
