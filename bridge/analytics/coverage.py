@@ -19,13 +19,15 @@ class Covered(msgspec.Struct, frozen=True):
     """The last sign of a server that records: where nobody asked for anything, it still says that it is there."""
     kept_since: float | None
     """What is older was deleted, as the settings say; None where nothing was."""
+    silences: tuple[Span, ...] = ()
+    """Stretches of more than a day in which no server was heard of, nor anything recorded."""
 
 
 class Gap(msgspec.Struct, frozen=True):
     """What a record lacks of a window."""
 
     kind: str
-    """`begins-late`, `not-kept`, `ends-early` or `dropped`."""
+    """`begins-late`, `not-kept`, `interrupted`, `ends-early` or `dropped`."""
     detail: str
 
 
@@ -43,6 +45,13 @@ def gaps_of(span: Span, covered: Covered, dropped: int) -> list[Gap]:
             else:
                 detail = f"The record is younger than this window, and begins {begins}: wait, or ask for a shorter one."
                 gaps.append(Gap("begins-late", detail))
+        for silence in covered.silences:
+            if silence.since < span.until and silence.until > span.since:
+                detail = (
+                    f"Nothing is recorded from {_day(silence.since)} to {_day(silence.until)}: if servers ran then, "
+                    "what was paid is not known."
+                )
+                gaps.append(Gap("interrupted", detail))
         if covered.until + DAY < span.until:
             detail = f"The record ends at {_day(covered.until)}: ask the servers' own event store, or until then."
             gaps.append(Gap("ends-early", detail))

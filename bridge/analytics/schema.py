@@ -137,5 +137,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ){rowless}
         """,
     ),
+    # The hours in which a serving process was heard of: what is missing among them was not recorded.
+    ("CREATE TABLE heard (hour {int} NOT NULL PRIMARY KEY){rowless}",),
 )
 """What leads from each schema version to the next; a released entry never changes. The length is the version."""

@@ -18,6 +18,7 @@ from bridge.analytics.writer import read_dimensions
 __all__ = ["DAY", "WITHIN", "Part", "Recorded", "Stored"]
 
 DAY = 86400
+HOUR = 3600
 WITHIN = "grain = ? AND bucket >= ? AND bucket < ?"
 
 Part = tuple[int, int, int]
@@ -70,7 +71,18 @@ class Stored:
             since=min(first, max(began, kept_since or began)),
             until=max(self.recorded_until(), heard or 0.0),
             kept_since=kept_since,
+            silences=tuple(self._silences()),
         )
+
+    def _silences(self) -> Iterator[Span]:
+        """Stretches of more than a day between two words of servers, in which nothing was recorded either."""
+        before: int | None = None
+        for (hour,) in list(self.execute("SELECT hour FROM heard ORDER BY hour")):
+            if before is not None and hour - (before + HOUR) > DAY:
+                within = (self.bucket_seconds, before + HOUR, hour)
+                if not list(self.execute(f"SELECT 1 FROM counts WHERE {WITHIN} LIMIT 1", within)):  # noqa: S608
+                    yield Span(float(before + HOUR), float(hour))
+            before = hour
 
     def recorded_since(self) -> float | None:
         """When the first bucket began that has figures; None where there are none."""

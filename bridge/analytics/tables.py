@@ -181,7 +181,7 @@ def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
     lines = [
         f"{r.protocol}, {when(r.since)} to {when(r.until)} UTC",
         "",
-        *(["The record does not cover this window. As far as it goes:"] if r.gaps else []),
+        *_lacking(r),
         (
             f"It is switched off. Before that, it was paid in by {r.payers} of {r.all_payers} payers,"
             if r.stage == "refused"
@@ -212,8 +212,15 @@ def readiness_table(readiness: Readiness, *, limit: float | None) -> list[str]:
             lines.append("That holds for what is recorded only.")
         if r.dropped:
             lines.append(f"Were all that was dropped lost, the share is {100 * r.share_at_most:.2f} %.")
-    lines += ["", "Next:", *(line for step in r.next for line in _wrapped(step))]
+    lines += ["", "Next:", *(line for step in r.next[len(r.gaps) :] for line in _wrapped(step))]
     return [line[:WIDTH].rstrip() for line in lines]
+
+
+def _lacking(r: Readiness) -> list[str]:
+    if not r.gaps:
+        return []
+    details = [line for gap in r.gaps for line in _wrapped(gap.detail)]
+    return ["The record does not cover this window:", *details, "", "As far as it goes:"]
 
 
 _TOKENS = {token.address: token for token in KNOWN_TOKENS}

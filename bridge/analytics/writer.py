@@ -27,6 +27,7 @@ MOST_DIMENSIONS = 50_000
 """Combinations of all that figures are broken down by; what comes beyond them has neither client nor route."""
 
 DAY = 86400
+HOUR = 3600
 _AT_ONCE = 500
 _KIND = {kind: place for place, kind in enumerate(KINDS)}
 
@@ -280,6 +281,7 @@ class Writer:
                 " OR worker NOT IN (SELECT worker FROM health ORDER BY at DESC, worker LIMIT ?)",
                 (worker.at - DAY, MOST_WORKERS),
             )
+            self._run("INSERT INTO heard (hour) VALUES (?) ON CONFLICT DO NOTHING", (bucket_of(worker.at, HOUR),))
 
     def forget(self, worker: str) -> None:
         """A process ends as it should, and is not missed."""
@@ -320,6 +322,7 @@ class Writer:
                         more = True
             self._set("kept_since", str(bucket_of(rollups, DAY)))
             self._run("DELETE FROM dropped WHERE bucket < ?", (bucket_of(rollups, DAY),))
+            self._run("DELETE FROM heard WHERE hour < ?", (bucket_of(rollups, DAY),))
             self._run("DELETE FROM journeys WHERE last_at < ?", (rollups,))
         return more
 

@@ -11,6 +11,7 @@ from bridge.analytics.database import open_database
 from bridge.analytics.journeys import Stay, journey_of
 from bridge.analytics.report import Span
 from bridge.analytics.tables import _amount
+from bridge.analytics.workers import Worker
 from bridge.analytics.writer import Writer
 from bridge.cli import main
 from tests.bridge.analytics.conftest import Fill, write
@@ -194,6 +195,10 @@ GAPS = [
     (Covered(START, END - DAY, None), 0, []),
     (Covered(START, END - DAY - 1, None), 0, ["ends-early"]),
     (COVERED, 1, ["dropped"]),
+    (Covered(START, END, None, (Span(START + DAY, START + 3 * DAY),)), 0, ["interrupted"]),
+    # Partly in the window, and before or after it.
+    (Covered(START - 9 * DAY, END, None, (Span(START - 2 * DAY, START + HOUR),)), 0, ["interrupted"]),
+    (Covered(START - 9 * DAY, END, None, (Span(START - 2 * DAY, START), Span(END, END + 2 * DAY))), 0, []),
     (Covered(START + HOUR, END - 2 * DAY, None), 3, ["begins-late", "ends-early", "dropped"]),
 ]
 
@@ -219,7 +224,8 @@ def test_a_young_record_is_no_reason_to_switch_off(fill: Fill) -> None:
     """It holds three of ten days, and nobody paid in the protocol: that is its own exit code, in every format."""
     url = fill(three_days())
     code, text = said(url)
-    assert (code, "The record does not cover this window. As far as it goes:" in text) == (3, True)
+    assert (code, "The record does not cover this window:\n- The record is younger" in text) == (3, True)
+    assert text.count("younger") == 1
     assert "That holds for what is recorded only." in text
     assert "find out about the rest" in text
     assert "set it to" not in text
@@ -286,3 +292,29 @@ def test_events_that_were_dropped(fill: Fill) -> None:
     writer.write([], [], {int(START - DAY): 1000})
     assert ask(url, "--protocol", "x402-v2", "--fail-over", "1.5%").exit_code == 0
     database.close()
+
+
+def test_a_time_in_which_no_server_was_heard_of(fill: Fill) -> None:
+    """For more than a day, and nothing was recorded either: the store was away, or they wrote elsewhere."""
+    url = fill(three_days(), began=START)
+    database = open_database(url, write=True)
+    writer = Writer(database, 3600, START)
+
+    def heard(since: float, until: float) -> None:
+        for hour in range(int((until - since) / HOUR)):
+            writer.note(Worker("a:1:00", since + hour * HOUR + 60, 30, []))
+
+    heard(START, START + 2 * DAY)
+    heard(START + 3 * DAY, START + 3 * DAY + HOUR)
+    assert said(url)[0] == 0
+    # From there on nobody said anything for three days and more, and then there were payments.
+    heard(START + 6.5 * DAY, START + 7 * DAY)
+    heard(END - HOUR, END)
+    code, text = said(url)
+    assert (code, "Nothing is recorded from 2026-09-24 01:00 to 2026-09-27 12:00" in text) == (3, True)
+    assert said(url, "--since", str(int(START + 7 * DAY)))[0] == 0
+    assert said(url, "--accept-gaps")[0] == 0
+    # What was recorded meanwhile was recorded.
+    database.close()
+    write(url, paid(START + 5 * DAY, "meanwhile", address(9), "mpp"))
+    assert said(url)[0] == 0
