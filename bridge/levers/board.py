@@ -69,7 +69,9 @@ class LeverBoard:
         self._routes: Sequence[PaidRoute] = () if routes is None else routes
         self._has_routes = routes is not None
         self._protocols = protocols
-        self._rules = self._shadowed = Rules(())
+        self._rules = self._shadowed = self._moved = Rules(())
+        self._moved_at: dict[str, float] = {}
+        """When a route last came into the levers or went, where routes are patterns: others may count then."""
         self._events = events
         self._clock = clock
         self._key = key
@@ -175,7 +177,11 @@ class LeverBoard:
 
     def _take(self, document: Document) -> None:
         before, self._document = self._document, document
-        self._announce(before, self._clock())
+        now = self._clock()
+        if not self._has_routes:
+            self._moved_at |= dict.fromkeys(before.levers.routes.keys() ^ document.levers.routes.keys(), now)
+            self._moved = Rules(self._moved_at)
+        self._announce(before, now)
         self._begin_anew()
 
     def _announce(self, before: Document, now: float) -> None:
@@ -285,9 +291,10 @@ class LeverBoard:
     def shut_since(self, route: PaidRoute, protocol: Protocol) -> float | None:
         """When the protocol was shut on the route; None where that is long ago, or not known."""
         standing = self.table(route).standings.get(protocol)
-        if standing is not None and standing.since is not None:
-            return standing.since
-        return self._changed_at(route, protocol)
+        since = standing.since if standing is not None else None
+        since = self._changed_at(route, protocol) if since is None else since
+        moved = [self._moved_at[name] for name in self._moved.matching(route.name)]
+        return max(moved if since is None else [*moved, since], default=None)
 
     def _changed_at(self, route: PaidRoute, protocol: Protocol) -> float | None:
         """When the stage last became another one on the route, where that is known."""

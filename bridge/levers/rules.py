@@ -1,6 +1,6 @@
 """The levers' routes where nobody has a table of routes: they are patterns, of which the closest counts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
 from bridge.patterns import RoutePattern, normalize
@@ -18,8 +18,10 @@ class Rules:
 
     def find(self, route: str) -> str:
         """The closest of them for a request, which events call `route`: method and path as they were sent; else `*`."""
-        if not self._patterns:
-            return EVERY_ROUTE
+        return next(self.matching(route), EVERY_ROUTE)
+
+    def matching(self, route: str) -> Iterator[str]:
+        """All of them for a request, the closest first."""
         method, _, path = route.partition(" ")
-        paths = (normalize(unquote(path)),)
-        return next((name for pattern, name in self._patterns if pattern.matches(method, paths)), EVERY_ROUTE)
+        paths = (normalize(unquote(path)),) if self._patterns else ()
+        return (name for pattern, name in self._patterns if pattern.matches(method, paths))

@@ -166,6 +166,24 @@ async def test_whoever_was_offered_a_protocol_can_pay_in_it(levered: Start, seed
     assert len(server.settled) == paid
 
 
+@pytest.mark.parametrize("comes", [False, True])
+async def test_a_rule_that_comes_or_goes_is_a_change(levered: Start, protocol: Protocol, comes: bool) -> None:
+    """Whoever was asked while a rule had his protocol open has his time, though what counts now was said long ago."""
+    every = f'{HEAD}{protocol.value} = "refused"\n'
+    rule = f'[levers."/repor*"]\n{protocol.value} = "on"\n'
+    closer = f'[levers."GET /repor{{x}}"]\n{(V1 if protocol is MPP else MPP).value} = "on"\n'
+    async with levered(every + rule) as at:
+        asked = [await at.ask(protocol) for _ in range(2)]
+        at.clock.advance(200)
+        await at.say(every + rule + closer if comes else every)
+        assert protocol not in offered(await at.client.get("/report"))
+        for seconds, is_paid in ((50, True), (251, False)):
+            at.clock.advance(seconds)
+            answer = await at.later(asked.pop())
+            assert (answer.status_code == 200) == is_paid
+        assert answer.json()["stage"] == "refused"
+
+
 async def test_a_gateway_that_has_not_seen_a_routes_402_asks_for_it(levered: Start, version: int) -> None:
     """Before it refuses anything there: how long a payment has, and whether anything else could be paid."""
     native = V1 if version == 1 else V2
