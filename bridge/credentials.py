@@ -6,6 +6,7 @@ from typing import NamedTuple
 from translators.encoding import MAX_HEADER_BYTES
 from translators.errors import AmbiguousCredentials, MalformedError, PaymentError
 from translators.payment import Protocol
+from translators.wire.mpp import Credential
 
 __all__ = ["PresentedCredential", "read_credential"]
 
@@ -18,6 +19,8 @@ class PresentedCredential(NamedTuple):
 
     protocol: Protocol
     token: bytes
+    genuine: Credential | None = None
+    """MPP's, decoded, where its challenge is known to be one of ours: `check_challenge_id` has passed."""
 
 
 class UnreadableCredential(Exception):

@@ -85,7 +85,7 @@ class Verifier:
         expired = None
         match presented.protocol:
             case Protocol.MPP:
-                payment, expired = await self._from_mpp(presented.token, request, realm, bound_to)
+                payment, expired = await self._from_mpp(presented, request, realm, bound_to)
                 offer = check_terms(payment, offers)
             case Protocol.X402_V2:
                 payment, offer = self._from_v2(presented.token, offers, resource)
@@ -132,13 +132,14 @@ class Verifier:
         return payment, offer
 
     async def _from_mpp(
-        self, token: bytes, request: PaidRequest, realm: str, bound_to: str
+        self, presented: PresentedCredential, request: PaidRequest, realm: str, bound_to: str
     ) -> tuple[Payment, PaymentExpired | None]:
-        credential = mpp_wire.decode_credential(token)
+        credential = presented.genuine or mpp_wire.decode_credential(presented.token)
         challenge = credential.challenge
         if challenge.method != mpp.METHOD or challenge.intent != mpp.INTENT:
             raise MethodUnsupported("only evm charges are offered")
-        check_challenge_id(self._keys, challenge)
+        if presented.genuine is None:
+            check_challenge_id(self._keys, challenge)
         mpp.check_route(challenge, realm, bound_to)
         expired = None
         try:

@@ -272,8 +272,11 @@ class Visit:
         await self._refuse(Refusal(error, protocol), None, is_native=False)
 
     async def _mpp(self, presented: PresentedCredential) -> None:
-        terms = self._own_terms(presented.token)
+        genuine = self._genuine(presented.token)
+        terms = _sealed_terms(genuine)
         if terms is not None:
+            # Looked into once: the gate's verifier has the same keys.
+            presented = presented._replace(genuine=genuine)
             # The challenge says what the upstream asked: it need not be asked again.
             demand = self._parts.learned.demand(self._upstream, self.request.method, self.request.path)
             await self._through_gate(presented, [terms], _PROTOCOL[terms.version], None, demand)
@@ -288,15 +291,14 @@ class Visit:
         else:
             await self._through_gate(presented, asked.demand.terms, _spoken(asked.demand), asked, asked.demand)
 
-    def _own_terms(self, token: bytes) -> Terms | None:
-        """What the upstream asked when this challenge was made; None for a challenge that is not ours."""
+    def _genuine(self, token: bytes) -> mpp_wire.Credential | None:
+        """The credential, if its challenge is ours."""
         try:
-            challenge = mpp_wire.decode_credential(token).challenge
-            check_challenge_id(self._parts.keys, challenge)
-            sealed = mpp.carried_terms(challenge)
-            return unseal_terms(sealed) if sealed is not None else None
+            credential = mpp_wire.decode_credential(token)
+            check_challenge_id(self._parts.keys, credential.challenge)
         except PaymentError:
             return None
+        return credential
 
     async def _x402(self, presented: PresentedCredential) -> None:
         parts, request = self._parts, self.request
@@ -504,6 +506,17 @@ class Visit:
         if refusal.unsettled is not None and not is_native:
             headers += failed_receipt(refusal.unsettled, error.reason)
         await self._send_402(asked.answer, headers, body)
+
+
+def _sealed_terms(genuine: mpp_wire.Credential | None) -> Terms | None:
+    """What the upstream asked when this challenge was made; None where none of ours says so."""
+    if genuine is None:
+        return None
+    try:
+        sealed = mpp.carried_terms(genuine.challenge)
+        return unseal_terms(sealed) if sealed is not None else None
+    except PaymentError:
+        return None
 
 
 def _status(error: PaymentError, protocol: Protocol | None) -> int:
