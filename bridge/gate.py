@@ -18,7 +18,7 @@ from bridge.admitted import Admitted, Desk, Refused
 from bridge.analytics import Recorder
 from bridge.attempt import Attempt, Means, Replayed
 from bridge.condition import Condition
-from bridge.credentials import UnreadableCredential, read_credential
+from bridge.credentials import PresentedCredential, UnreadableCredential, read_credential
 from bridge.events import Events
 from bridge.idempotency import IdempotencyKeys
 from bridge.levers.board import LeverBoard
@@ -164,14 +164,19 @@ class Gate:
             recorder.note(await self.condition.parts())
             await asyncio.sleep(recorder.health_seconds)
 
-    async def admit(self, route: PaidRoute, request: PaidRequest) -> "Free | Refused | Replayed | Admitted":
-        """Decide about one request. What is refused cost the client nothing."""
+    async def admit(
+        self, route: PaidRoute, request: PaidRequest, presented: PresentedCredential | None = None
+    ) -> "Free | Refused | Replayed | Admitted":
+        """Decide about one request. What is refused cost the client nothing.
+
+        `presented` is its credential, where whoever asks has read it already.
+        """
         offers = route.offers if isinstance(route.offers, tuple) else await route.offers(request)
         if offers is None:
             return Free()
         attempt = Attempt(self._means, route, request, tuple(offers))
         try:
-            presented = read_credential(request.headers)
+            presented = presented or read_credential(request.headers)
         except UnreadableCredential as unreadable:
             return await attempt.refuse(unreadable.error, unreadable.protocol)
         if presented is None:

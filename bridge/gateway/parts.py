@@ -81,6 +81,16 @@ class Parts:
             lease_seconds=config.lease_seconds,
             interval_seconds=config.reconcile_seconds,
         )
+        # It cannot settle, which no verifier asks for: an exchange, which can, would have it verify as well.
+        judge: Any = self.chain
+        self._verifier = Verifier(
+            judge,
+            Proofs(self.store, self.clock),
+            keys=self.keys,
+            clock=clock,
+            clock_skew=config.clock_skew,
+            body_limit=config.bind_body_bytes,
+        )
         self.gate = self._gate(self.chain, self.responder, self.events, None, board, recorder=self.recorder)
         """Opens and closes everything; each payment has a gate of its own beside it."""
         # The upstream settles, and how its settler does is not known here.
@@ -143,18 +153,7 @@ class Parts:
         recorder: Recorder | None = None,
     ) -> Gate:
         config = self.config
-        verifier: Any
-        if verified is not None:
-            verifier = AsPresented(verified)
-        else:
-            verifier = Verifier(
-                settler,
-                Proofs(self.store, self.clock),
-                keys=self.keys,
-                clock=self.clock,
-                clock_skew=config.clock_skew,
-                body_limit=config.bind_body_bytes,
-            )
+        verifier: Any = self._verifier if verified is None else AsPresented(verified)
         desk = Desk(
             store=self.store,
             settler=settler,

@@ -409,7 +409,7 @@ class Visit:
             may = takes & {presented.protocol}
             route, board = parts.levers.route(self._route, offers, demand, upstream_protocol, *may)
         gate = parts.gate_for(exchange, verified, board, demand)
-        match await gate.admit(route, self.request):
+        match await gate.admit(route, self.request, presented):
             case Replayed() as replayed:
                 await send_response(self._send, replayed.response, self.request.method)
             case Admitted() as admitted:

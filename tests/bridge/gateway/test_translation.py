@@ -348,3 +348,28 @@ async def test_no_secret_is_in_a_log_or_an_event(capsys: pytest.CaptureFixture[s
             secrets.append(payload["signature"][2:])
         assert not [secret for secret in secrets if secret in told]
         assert KEY not in repr(at.gateway.config)
+
+
+async def test_an_mpp_payment_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To learn what its upstream asked, and to verify it; one that is not ours is refused as ever."""
+    decoded = []
+    decode = mpp_wire.decode_credential
+
+    def counting(token: str | bytes) -> mpp_wire.Credential:
+        decoded.append(token)
+        return decode(token)
+
+    async with lab() as at:
+        header, value = await at.credential(MPP)
+        monkeypatch.setattr(mpp_wire, "decode_credential", counting)
+        assert (await at.client.get("/report", headers={header: value})).status_code == 200
+        assert len(decoded) == 1
+        header, value = await at.credential(MPP)
+        credential = decode(value.removeprefix("Payment "))
+        foreign = msgspec.structs.replace(
+            credential, challenge=msgspec.structs.replace(credential.challenge, realm="elsewhere")
+        )
+        refused = await at.client.get("/report", headers={header: "Payment " + mpp_wire.encode_credential(foreign)})
+        assert refused.status_code == 402
+        assert refused.json()["type"].endswith("/invalid-challenge")
+        assert len(at.server.settled) == 1
