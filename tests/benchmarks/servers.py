@@ -33,6 +33,9 @@ class Spec:
     is_factory: bool = False
 
 
+AS_THE_COMMAND = ("--no-proxy-headers", "--no-server-header", "--no-date-header")
+"""What `x402-mpp gateway` has uvicorn leave to the upstream; the proxy beside it is served in the same way."""
+
 OURS, PEERS = Path(sys.executable), places.python("python")
 
 SPECS: dict[str, Spec] = {
@@ -72,7 +75,7 @@ class Server:
         command = ["node", str(places.NODE / spec.app)]
         if spec.python is not None:
             command = [str(spec.python), "-m", "uvicorn", spec.app, "--port", str(port), *UVICORN]
-            command += ["--factory"] if spec.is_factory else []
+            command += ["--factory", *AS_THE_COMMAND] if spec.is_factory else []
             command += ["--workers", str(spec.workers)] if spec.workers > 1 else []
         self._child = subprocess.Popen(
             ["taskset", "-c", cores, *command],
