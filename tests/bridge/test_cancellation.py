@@ -6,13 +6,34 @@ from typing import Any
 import pytest
 
 from bridge.settlers.base import BeforeBroadcast
+from bridge.stores import MemoryStore
+from bridge.stores.base import Record
 from bridge.testing import FakeSettler
-from tests.bridge.harness import PROTOCOLS, House
+from tests.bridge.harness import PROTOCOLS, House, reply
 from translators.errors import OutcomeUnknown, SettlementFailed
 from translators.lifecycle import State
 from translators.payment import Offer, Payment, Protocol, Resource, Settlement
 
 pytestmark = pytest.mark.anyio
+
+
+class SlowStore(MemoryStore):
+    """A store that takes its time over a write, before or after it is done; once, so that the next one gets through."""
+
+    def __init__(self, state: State, *, hold: str) -> None:
+        super().__init__()
+        self.state = state
+        self.hold = hold
+        self.reached = asyncio.Event()
+
+    async def advance(self, payment_id: str, to: State, **said: Any) -> Record:
+        if to is not self.state or self.reached.is_set():
+            return await super().advance(payment_id, to, **said)
+        if self.hold == "after":
+            await super().advance(payment_id, to, **said)
+        self.reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody lets it go on")
 
 
 class SlowSettler(FakeSettler):
@@ -149,6 +170,31 @@ async def test_cancelled_in_the_middle_of_a_stream() -> None:
     house.handler = None
     assert (await house.visit(headers=[header])).status_code == 200
     assert len(house.settler.settlements) == 1
+
+
+@pytest.mark.parametrize("hold", ["before", "after"])
+@pytest.mark.parametrize(
+    ("status", "state", "event"),
+    [(200, State.DELIVERED, "payment.delivered"), (500, State.RELEASED, "payment.rejected")],
+)
+async def test_cancelled_while_the_end_is_written(hold: str, status: int, state: State, event: str) -> None:
+    """Whatever of it the store has taken, it gets all of it once more, and the event is told once."""
+    store = SlowStore(state, hold=hold)
+    house = House(store=store)
+    house.messages = reply(status)
+    header = await house.credential(Protocol.X402_V2)
+    task = asyncio.create_task(house.visit(headers=[header]))
+    await store.reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _settle_all(house)
+    (row,) = await store.records()
+    assert row.state is state
+    assert [name for name, _ in house.told].count(event) == 1
+    again = await house.visit(headers=[header])
+    assert again.status_code == status
+    assert house.runs == (1 if status == 200 else 2)
 
 
 async def test_closing_waits_for_a_settlement_in_flight() -> None:
