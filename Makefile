@@ -28,7 +28,7 @@ peers: $(VENV)/dev.stamp
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.translators.fuzz --count 1000000
 
-# Needs PostgreSQL's and Redis's binaries: it starts servers of its own. Forty minutes on two cores.
+# Needs PostgreSQL's and Redis's binaries: it starts servers of its own. Fifty minutes on two cores.
 faults: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults --all
 
