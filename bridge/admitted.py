@@ -69,18 +69,6 @@ class Desk:
         task.add_done_callback(self.at_work.discard)
         return task
 
-    async def see_through(self, task: "asyncio.Task[T]") -> T:
-        """Wait for `task`, which goes on when the waiting is cancelled: `asyncio.shield`, at half its cost."""
-        waiter = asyncio.get_running_loop().create_future()
-
-        def wake(_: object) -> None:
-            if not waiter.done():
-                waiter.set_result(None)
-
-        task.add_done_callback(wake)
-        await waiter
-        return task.result()
-
 
 class Keeping(msgspec.Struct, frozen=True):
     """Whether and for whom this request's answer is kept. `seconds` from its delivery, at most `limit` bytes."""
@@ -185,7 +173,7 @@ class Admitted:
             self._begin_delivery(self.settlement)
             return None
         self._settling = self._desk.begin(self._settle_and_tell())
-        return await self._desk.see_through(self._settling)
+        return await asyncio.shield(self._settling)
 
     async def _settle_and_tell(self) -> Refused | None:
         began = perf_counter()
@@ -341,8 +329,7 @@ class Admitted:
         lease: float | None = None,
         response: StoredResponse | None = None,
     ) -> None:
-        await self._writing.acquire()
-        try:
+        async with self._writing:
             now = self._desk.clock()
             self._record = await self._desk.store.advance(
                 self._record.id,
@@ -354,8 +341,6 @@ class Admitted:
                 reason=reason,
                 response=response,
             )
-        finally:
-            self._writing.release()
 
     def hold(self) -> "Hold":
         """Renew the claim for as long as the answer is on its way, which may be longer than a lease; cancel it then.

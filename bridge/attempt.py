@@ -160,7 +160,10 @@ class Attempt:
         self.emit(
             "payment.challenged",
             protocol=Protocol.MPP.value if says_mpp else None,
-            **_asked(self.entrance.doors.offered, self.offers[0]),
+            offered=list(_names(self.entrance.doors.offered)),
+            amount=str(self.offers[0].amount),
+            asset=self.offers[0].asset.address,
+            network=self.offers[0].network,
         )
         return Refused(response)
 
@@ -450,15 +453,9 @@ class Attempt:
         )
 
 
-@lru_cache(maxsize=256)
-def _asked(offered: tuple[Protocol, ...], offer: Offer) -> dict[str, Any]:
-    """What the event of a 402 says of it."""
-    return {
-        "offered": sorted(protocol.value for protocol in offered),
-        "amount": str(offer.amount),
-        "asset": offer.asset.address,
-        "network": offer.network,
-    }
+@lru_cache(maxsize=64)
+def _names(protocols: tuple[Protocol, ...]) -> tuple[str, ...]:
+    return tuple(sorted(protocol.value for protocol in protocols))
 
 
 def correlation_id_of(payment: Payment) -> str:

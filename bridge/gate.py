@@ -12,6 +12,7 @@ store, settled once by the settler, and is answered in the client's own words.
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from bridge.admitted import Admitted, Desk, Refused
@@ -91,9 +92,12 @@ class Gate:
             shadow=shadow,
         )
         self._recorder = recorder
-        self.condition = Condition(desk.store, desk.settler, recorder, desk.clock)
-        """How settler and store do, as this process finds them."""
         self._upkeep: list[asyncio.Task[None]] = []
+
+    @cached_property
+    def condition(self) -> Condition:
+        """How settler and store do, as this process finds them."""
+        return Condition(self.desk.store, self.desk.settler, self._recorder, self.desk.clock)
 
     @property
     def store(self) -> Store:

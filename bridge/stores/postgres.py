@@ -9,7 +9,7 @@ import msgspec
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, Record, StoredResponse
-from bridge.stores.rows import from_row
+from bridge.stores.rows import from_row, to_row
 from bridge.stores.store_url import split_store_url
 from translators.errors import Unavailable
 from translators.lifecycle import State
@@ -20,7 +20,7 @@ try:
 
     from bridge.stores.postgres_job import Connection, Cursor, Shortcut, unavailable
     from bridge.stores.postgres_lanes import PostgresLanes
-    from bridge.stores.postgres_rows import Statements, fetch_record, storable, to_row
+    from bridge.stores.postgres_rows import Statements, fetch_record, storable
     from bridge.stores.postgres_schema import MIGRATION_SECONDS, migrate
 except ImportError as error:
     raise ImportError('a postgresql: store needs psycopg: pip install "x402-mpp-bridge[postgres]"') from error
@@ -113,7 +113,7 @@ class PostgreSQLStore:
         async def conclude(cursor: Cursor) -> Claim | None:
             return answer if cursor.rowcount == 1 else None
 
-        insert = Shortcut(record.id, self._sql.insert, to_row(record), conclude)
+        insert = Shortcut(record.id, self._sql.insert, to_row(record, storable), conclude)
 
         async def operation(connection: Connection, again: bool) -> Claim:
             # Round, when the row changes between two looks at it.
@@ -140,7 +140,7 @@ class PostgreSQLStore:
                 return None
             answer = rules.claim(row, record, now)
             if answer.won:
-                await connection.execute(self._sql.replace, (*to_row(answer.record), record.id))
+                await connection.execute(self._sql.replace, (*to_row(answer.record, storable), record.id))
             return answer
 
     async def advance(

@@ -1,16 +1,12 @@
-"""Payments in PostgreSQL: the statements, and how a record becomes a row."""
+"""Payments in PostgreSQL: the statements."""
 
 from bridge.stores import rules
 from bridge.stores.base import Record
 from bridge.stores.postgres_job import Cursor
-from bridge.stores.rows import from_row
+from bridge.stores.rows import COLUMNS, from_row
 from translators.lifecycle import State
 
-__all__ = ["COLUMNS", "Statements", "fetch_record", "storable", "to_row"]
-
-COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after,
-    valid_before, owner, lease_until, created_at, updated_at, transaction, reason"""
-"""The fields of `Record`, in their order."""
+__all__ = ["Statements", "fetch_record", "storable"]
 
 
 class Statements:
@@ -79,32 +75,6 @@ def _state_in(states: tuple[State, ...]) -> str:
 def storable(text: str) -> str:
     """A text without NUL: PostgreSQL holds none; a facilitator's reason can, and what it says has happened."""
     return text.replace("\0", "\ufffd")
-
-
-def to_row(record: Record) -> tuple[str | float, ...]:
-    """What the statements take for a row."""
-    # Integers as text: psycopg would choose a type by size, and prepare the same statement once for each.
-    return (
-        record.id,
-        record.state.value,
-        record.protocol.value,
-        storable(record.route),
-        storable(record.correlation_id),
-        str(record.chain_id),
-        record.asset,
-        record.payer,
-        record.recipient,
-        str(record.value),
-        record.nonce,
-        str(record.valid_after),
-        str(record.valid_before),
-        record.owner,
-        record.lease_until,
-        record.created_at,
-        record.updated_at,
-        storable(record.transaction),
-        storable(record.reason),
-    )
 
 
 async def fetch_record(cursor: Cursor) -> Record | None:

@@ -10,9 +10,8 @@ import msgspec
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, Record, StoredResponse
-from bridge.stores.rows import from_row
+from bridge.stores.rows import COLUMNS, from_row
 from bridge.stores.sqlite_file import open_database, short_key
-from bridge.stores.sqlite_rows import COLUMNS as _COLUMNS
 from bridge.stores.sqlite_rows import Rows, find
 from bridge.stores.sqlite_thread import SQLiteThread
 from translators.errors import Unavailable
@@ -25,7 +24,7 @@ _TAKE_OVER = f"""
     UPDATE payments SET owner = :owner, lease_until = :lease_until, updated_at = :now WHERE rowid IN (
         SELECT rowid FROM payments WHERE state IN ({_OPEN}) AND lease_until <= :now
         AND (:payment_id IS NULL OR id = :payment_id) ORDER BY lease_until, id LIMIT :limit
-    ) RETURNING {_COLUMNS}"""  # noqa: S608
+    ) RETURNING {COLUMNS}"""  # noqa: S608
 _PURGE = """
     DELETE FROM payments WHERE rowid IN (
         SELECT rowid FROM payments WHERE CAST(valid_before AS REAL) <= :now
@@ -37,7 +36,7 @@ _PURGE_KEPT = tuple(
 )
 # +state keeps SQLite from going by state: it would look at every delivered payment that is not yet expired.
 
-_RECORDS = f"SELECT {_COLUMNS} FROM payments %s ORDER BY updated_at DESC, id LIMIT ?"  # noqa: S608
+_RECORDS = f"SELECT {COLUMNS} FROM payments %s ORDER BY updated_at DESC, id LIMIT ?"  # noqa: S608
 _KEEP = "INSERT OR REPLACE INTO responses (payment_id, response, expires_at) VALUES (?, ?, ?)"
 _KEPT = "SELECT response FROM responses WHERE payment_id = ? AND expires_at > ?"
 _BIND = """

@@ -1,4 +1,4 @@
-"""Payments in a SQLite file: how a record becomes a row, and how a row is claimed and moved."""
+"""Payments in a SQLite file: how a row is claimed and moved."""
 
 import sqlite3
 from collections.abc import Callable
@@ -6,14 +6,10 @@ from contextlib import suppress
 
 from bridge.stores import rules
 from bridge.stores.base import Claim, ClaimLost, Record
-from bridge.stores.rows import from_row
+from bridge.stores.rows import COLUMNS, from_row, to_row
 from translators.lifecycle import IllegalTransition, State
 
-__all__ = ["COLUMNS", "Rows", "find", "to_row"]
-
-COLUMNS = """id, state, protocol, route, correlation_id, chain_id, asset, payer, recipient, value, nonce, valid_after,
-    valid_before, owner, lease_until, created_at, updated_at, "transaction", reason"""
-"""The fields of `Record`, in their order."""
+__all__ = ["Rows", "find"]
 
 _FIND = f"SELECT rowid, {COLUMNS} FROM payments WHERE id = ?"  # noqa: S608  (constants, here and below)
 _PLACES = ", ".join("?" * len(Record.__struct_fields__))
@@ -111,28 +107,3 @@ def find(payment_id: str, connection: sqlite3.Connection) -> Record | None:
     """The row of a payment, if it has one."""
     row = connection.execute(_FIND, (payment_id,)).fetchone()
     return None if row is None else from_row(row[1:])
-
-
-def to_row(record: Record) -> tuple[str | int | float, ...]:
-    """What `from_row` makes a record of."""
-    return (
-        record.id,
-        record.state.value,
-        record.protocol.value,
-        record.route,
-        record.correlation_id,
-        record.chain_id,
-        record.asset,
-        record.payer,
-        record.recipient,
-        str(record.value),
-        record.nonce,
-        str(record.valid_after),
-        str(record.valid_before),
-        record.owner,
-        record.lease_until,
-        record.created_at,
-        record.updated_at,
-        record.transaction,
-        record.reason,
-    )

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.stores import ClaimLost, Record, Store, postgres_rows, postgres_schema, store_from_url
 from bridge.stores.postgres import PostgreSQLStore
+from bridge.stores.rows import COLUMNS
 from tests.bridge.stores import servers
 from tests.bridge.stores.rows import LEASE, NOW, fresh, put, with_store
 from translators.errors import Unavailable
@@ -42,7 +43,7 @@ def test_the_columns_are_the_records_fields(url: str, other: psycopg.Connection[
         (servers.schema_of(url),),
     ).fetchall()
     assert tuple(name for (name,) in columns) == Record.__struct_fields__
-    assert tuple(column.strip() for column in postgres_rows.COLUMNS.split(",")) == Record.__struct_fields__
+    assert tuple(column.strip(' \n"') for column in COLUMNS.split(",")) == Record.__struct_fields__
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from bridge.stores import ClaimLost, Record, SQLiteStore, Store, sqlite, sqlite_file, sqlite_rows, sqlite_thread
 from bridge.stores.base import StoredResponse
+from bridge.stores.rows import COLUMNS, to_row
 from tests.bridge.stores.rows import LEASE, NOW, count_wins, fresh, put, with_store
 from translators.errors import Unavailable
 from translators.lifecycle import State
@@ -444,7 +445,7 @@ def test_a_file_whose_rows_stood_in_the_order_of_their_ids(path: Path, monkeypat
         connection = sqlite_file.open_database(str(path), 1)
     with closing(connection):
         places = ", ".join("?" * len(Record.__struct_fields__))
-        connection.executemany(f"INSERT INTO payments VALUES ({places})", map(sqlite_rows.to_row, rows))
+        connection.executemany(f"INSERT INTO payments VALUES ({places})", map(to_row, rows))
         kept = (rows[0].id, msgspec.msgpack.encode(answer), answer.expires_at)
         connection.execute("INSERT INTO responses VALUES (?, ?, ?)", kept)
 
@@ -474,7 +475,7 @@ def test_columns_are_the_fields_of_a_record(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         columns = tuple(row[1] for row in connection.execute("PRAGMA table_info(payments)"))
     assert columns == Record.__struct_fields__
-    assert tuple(column.strip(' \n"') for column in sqlite._COLUMNS.split(",")) == Record.__struct_fields__
+    assert tuple(column.strip(' \n"') for column in COLUMNS.split(",")) == Record.__struct_fields__
 
 
 @pytest.mark.parametrize(
