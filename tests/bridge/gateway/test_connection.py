@@ -2,13 +2,17 @@
 
 import asyncio
 import gc
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from bridge.gateway.errors import Unanswered, Unreached
 from bridge.gateway.forward import Answer, Forwarder
+from bridge.gateway.pool import _context
 from bridge.gateway.upstreams import Upstream
 
 pytestmark = pytest.mark.anyio
@@ -56,11 +60,14 @@ def saying(*parts: bytes, closes: bool = False) -> Says:
 
 
 @asynccontextmanager
-async def serving(says: Says, *, patience: float = 5, stall: float = 5) -> AsyncIterator[tuple[Raw, Forwarder]]:
+async def serving(
+    says: Says, *, patience: float = 5, stall: float = 5, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Raw, Forwarder]]:
     """The server, and whoever sends to it."""
     raw = Raw(says)
-    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
-    raw.upstream = Upstream("/", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    raw.upstream = Upstream("/", f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}")
     forwarder = Forwarder(timeout=patience, stall=stall, connections=10)
     try:
         yield raw, forwarder
@@ -325,3 +332,36 @@ async def test_answers_leave_no_circles_behind() -> None:
         finally:
             gc.enable()
         assert found < 20
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for `localhost` that nobody vouches for, with its key."""
+    file = tmp_path / "localhost.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-batch"]
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "1"]
+    subprocess.run([*made, *named, "-keyout", file, "-out", tmp_path / "public.pem"], check=True, capture_output=True)
+    file.write_bytes(file.read_bytes() + (tmp_path / "public.pem").read_bytes())
+    return file
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_an_upstream_over_tls(certificate: Path, is_trusted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its certificate is checked, and nothing is sent where nobody vouches for it; connections are kept."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    _context.cache_clear()
+    try:
+        async with serving(saying(OK), tls=tls) as (raw, forwarder):
+            if not is_trusted:
+                with pytest.raises(Unreached):
+                    await ask(raw, forwarder, body=b"a payment", method="POST")
+                assert raw.asked == []
+                return
+            for _ in range(2):
+                assert await read(await ask(raw, forwarder)) == b"ok"
+            assert raw.connections == 1
+    finally:
+        _context.cache_clear()
