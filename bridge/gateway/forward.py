@@ -118,7 +118,8 @@ class Forwarder:
     """The pooled connections to every upstream.
 
     `timeout` is how long an upstream may take to begin its answer, and to take the next part of a body; `stall` how
-    long an answer that has begun may pause; both in seconds. `connections` is how many may be open.
+    long an answer that has begun may pause; both in seconds. `connections` is how many may be open for requests whose
+    body is still coming; the others have as many as there are requests under way.
     """
 
     def __init__(self, *, timeout: float, stall: float, connections: int | None) -> None:
