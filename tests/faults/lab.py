@@ -398,7 +398,11 @@ class Node:
         self.url = f"http://127.0.0.1:{self._port}"
         self._log = folder / "anvil.log"
         state = ("--state", str(folder / "anvil.json"), "--preserve-historical-states") if keeps else ()
-        self._command = (str(ANVIL), "--chain-id", str(token.CHAIN_ID), "--port", str(self._port), "--silent", *state)
+        # Killed, it leaves what it had put on the disk: here that is gone with the folder, and at no time much. By
+        # itself it keeps thousands of states in the home of whoever starts it, ten megabytes each.
+        kept = ("--cache-path", str(folder / "states"), "--max-persisted-states", "64")
+        command = (str(ANVIL), "--chain-id", str(token.CHAIN_ID), "--port", str(self._port), "--silent")
+        self._command = (*command, *kept, *state)
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
