@@ -36,8 +36,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("translators/discovery", "translators/asks", "translators/lint/*", "translators/upstream", "translators/shadow"),
     ("translators/completion", "translators/explain/*"),
     # bridge: input and output
-    ("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
-    ("bridge/logs", "bridge/routes", "bridge/patterns", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
+    (
+        *("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
+        "bridge/trailers",
+    ),
+    (
+        *("bridge/logs", "bridge/routes", "bridge/patterns", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
+        "bridge/http1",
+    ),
     ("bridge/settlers/*", "bridge/pricing", "bridge/proofs", "bridge/analytics/*"),
     ("bridge/responses", "bridge/verifier", "bridge/reconciler", "bridge/condition", "bridge/config_checks"),
     (
