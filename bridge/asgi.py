@@ -18,6 +18,7 @@ from bridge.pricing import AnyPrice, Paid
 from bridge.request import PaidRequest
 from bridge.responses import Response, merge_receipt
 from bridge.routes import PaidRoute
+from bridge.trailers import takes_trailers
 from translators.discovery import ServiceInfo
 from translators.payment import Payment, Settlement
 
@@ -88,7 +89,7 @@ class GateMiddleware:
             case Free():
                 await self.app(scope, request.receive, send)
             case Refused() | Replayed() as answered:
-                await send_response(send, answered.response, request.method)
+                await send_response(send, answered.response, request.method, trails=takes_trailers(scope))
             case Admitted() as admitted:
                 scope[SCOPE_KEY] = admitted.shown
                 await Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
@@ -227,9 +228,13 @@ class Delivery:
         self._status: int | None = None
         self._refused = False
         self._complete = False
+        self._takes_trailers = False
+        self._waits_for_trailers = False
+        """The answer ends with them, not with its body."""
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Run the application, and leave the payment in the state that its answer earned."""
+        self._takes_trailers = takes_trailers(scope)
         holding = self._admitted.hold()
         try:
             await self._run(app, scope, receive)
@@ -282,7 +287,12 @@ class Delivery:
                 else:
                     self._admitted.capture.miss()
                 await self._send(message)
-                if not message.get("more_body", False):
+                if not message.get("more_body", False) and not self._waits_for_trailers:
+                    await self._finish()
+            case "http.response.trailers":
+                self._admitted.capture.trailers(list(message.get("headers", ())))
+                await self._send(message)
+                if not message.get("more_trailers", False):
                     await self._finish()
             case _:
                 await self._send(message)
@@ -302,6 +312,7 @@ class Delivery:
             await send_response(self._send, refused.response, self._method)
             raise _Stopped("the answer was replaced: payment was refused")
         self._status = status
+        self._waits_for_trailers = self._takes_trailers and message.get("trailers", False)
         headers = merge_receipt(message.get("headers", ()), self._admitted.receipt(status))
         self._admitted.capture.start(status, headers)
         # Behind what is kept: the answer that is sent again says what holds then.
@@ -320,8 +331,17 @@ def accept_of(scope: Scope) -> str:
     return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"accept")
 
 
-async def send_response(send: Send, response: Response, method: str) -> None:
-    """Send a whole answer of ours; to HEAD, without its body."""
+async def send_response(send: Send, response: Response, method: str, *, trails: bool = False) -> None:
+    """Send a whole answer of ours; to HEAD, without its body. Its trailers go along where the server `trails`."""
     body = b"" if method == "HEAD" else response.body
+    if response.trailers and trails and method != "HEAD":
+        # Only a body in chunks has any (RFC 9110, section 6.5).
+        headers = [item for item in response.headers if item[0].lower() != b"content-length"]
+        names = b", ".join(dict.fromkeys(name for name, _ in response.trailers))
+        headers.append((b"trailer", names))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers, "trailers": True})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send({"type": "http.response.trailers", "headers": response.trailers, "more_trailers": False})
+        return
     await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -424,7 +424,7 @@ class Attempt:
         self._hold(payment_id)
         self.emit("payment.replayed", status=kept.status)
         notice = self.entrance.notice(self.verified.payment.protocol)
-        return Replayed(Response(kept.status, [*kept.headers, *notice], kept.body))
+        return Replayed(Response(kept.status, [*kept.headers, *notice], kept.body, kept.trailers))
 
     async def _give_back(self, record: Record, state: State) -> None:
         now = self.means.desk.clock()

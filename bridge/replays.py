@@ -71,6 +71,7 @@ class Capture:
         self._status: int | None = None
         self._headers: Headers = []
         self._parts: list[bytes] = []
+        self._trailers: Headers = []
         self._size = 0
         self._fits = limit > 0
 
@@ -95,6 +96,12 @@ class Capture:
         elif self._fits:
             self._parts.append(part)
 
+    def trailers(self, fields: Headers) -> None:
+        """What comes behind the body."""
+        self._trailers += fields
+        self._size += sum(len(key) + len(value) for key, value in fields)
+        self.body(b"")
+
     def miss(self) -> None:
         """A part of it went by unseen, such as a file that the server sends itself."""
         self._fits = False
@@ -110,4 +117,5 @@ class Capture:
             fingerprint=fingerprint,
             proof=proof,
             expires_at=expires_at,
+            trailers=self._trailers,
         )

@@ -78,6 +78,7 @@ class Response(msgspec.Struct, frozen=True):
     status: int
     headers: Headers
     body: bytes
+    trailers: Headers = []
 
 
 class ChallengeContext(msgspec.Struct, frozen=True):

@@ -54,6 +54,7 @@ class StoredResponse(msgspec.Struct, frozen=True, gc=False):
     """What its client must show to get it again, hashed."""
     expires_at: float
     """From this Unix second on it is gone."""
+    trailers: list[tuple[bytes, bytes]] = []
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):

@@ -23,6 +23,7 @@ RESPONSE = StoredResponse(
     fingerprint="f" * 64,
     proof="p" * 64,
     expires_at=NOW + 600,
+    trailers=[(b"x-odd", b"\xff")],
 )
 
 
