@@ -1,10 +1,10 @@
-"""A request's body on its way to an upstream, part by part and none of it kept."""
+"""A request's body on its way to an upstream, part by part and none of it kept, and the trailers behind it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from bridge.gateway.errors import ClientGone, TooLarge
+from bridge.gateway.headers import Headers
 
 __all__ = ["Body"]
 
@@ -12,35 +12,38 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Body:
-    """The body that `receive` gives, at most `limit` bytes of it. It is read once."""
+    """The body that `receive` gives, at most `limit` bytes of it. It is read once.
 
-    def __init__(self, receive: Receive, limit: int | None = None) -> None:
+    `trailers` is a list that is complete when the body is (see `bridge.trailers.request_trailers`); those named in
+    `hop_by_hop` are not for the next hop.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        limit: int | None = None,
+        trailers: Headers | None = None,
+        hop_by_hop: Iterable[bytes] = (),
+    ) -> None:
         self._receive = receive
         self._limit = limit
-        self.problem: ClientGone | TooLarge | None = None
-        """Why it broke off: whoever sends it on may only hear that it did."""
-        self.is_read = False
-        """Whether all of it has been taken: from then on `receive` says when the client leaves."""
-        self.taken_at = 0.0
-        """When a part was last handed over, by the event loop's clock; 0 while one is waited for from the client."""
+        self.trailers: Headers = [] if trailers is None else trailers
+        self.hop_by_hop = hop_by_hop
+        self.is_over = False
+        """Whether nobody takes more of it: from then on `receive` says when the client leaves."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         """The parts as they come. Raises `ClientGone` or `TooLarge`."""
-        clock = asyncio.get_running_loop().time
         size = 0
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
-                self.problem = ClientGone()
-                raise self.problem
+                raise ClientGone
             if part := message.get("body", b""):
                 size += len(part)
                 if self._limit is not None and size > self._limit:
-                    self.problem = TooLarge()
-                    raise self.problem
-                self.taken_at = clock()
+                    raise TooLarge
                 yield part
-                self.taken_at = 0.0
             if not message.get("more_body", False):
-                self.is_read = True
+                self.is_over = True
                 return

@@ -1,24 +1,16 @@
-"""Sending one request on to an upstream and its answer back, both as streams, over pooled connections.
-
-A request whose body is at hand goes by `bridge.gateway.pool`; one whose body is still coming by aiohttp, without wishes
-of its own: no cookies, redirects or decoding, and no second try of a request that may move money.
-"""
+"""Sending one request on to an upstream and its answer back, both as streams, over pooled connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
-
 from bridge.gateway.body import Body
 from bridge.gateway.errors import ClientGone, TooLarge, Unanswered, Unreached
-from bridge.gateway.expect import send_expecting
-from bridge.gateway.headers import Headers, response_headers
-from bridge.gateway.pool import KEEPALIVE_SECONDS, Pool
+from bridge.gateway.headers import Headers, named_in_connection, response_headers
+from bridge.gateway.pool import Pool
 from bridge.gateway.source import Source
 from bridge.gateway.upstreams import Upstream
+from bridge.trailers import announcement, passable
 
 __all__ = ["Answer", "Body", "ClientGone", "Forwarder", "TooLarge", "Unanswered", "Unreached", "relay"]
 
@@ -27,41 +19,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _CONNECT_SECONDS: Final = 10.0
-_MAX_HEADER_BYTES: Final = 64 * 1024
-_NO_AUTO_HEADERS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-
-
-class _Response:
-    """An aiohttp response as a `Source`."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status: int = response.status
-        self.headers = response.raw_headers
-
-    def whole(self) -> bytes | None:
-        return None
-
-    async def parts(self) -> AsyncIterator[bytes]:
-        try:
-            async for part in self._response.content.iter_any():
-                yield part
-        except aiohttp.ServerTimeoutError:
-            raise Unanswered(timed_out=True) from None
-        except (aiohttp.ClientError, OSError):
-            raise Unanswered(timed_out=False) from None
-
-    async def close(self) -> None:
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
 
 
 class Answer:
     """An upstream's answer: its start has come, and its body is still to be read."""
 
-    __slots__ = ("_body", "_head", "_parts", "_source", "headers", "status")
+    __slots__ = ("_body", "_head", "_is_replaced", "_parts", "_source", "headers", "status")
 
     def __init__(self, source: Source, body: Body | None) -> None:
         self._source = source
@@ -73,11 +36,28 @@ class Answer:
             self.headers = [item for item in self.headers if item[0].lower() != b"content-length"]
         self._head: list[bytes] = []
         self._parts: AsyncIterator[bytes] | None = None
+        self._is_replaced = False
 
     @property
     def is_upload_over(self) -> bool:
-        """Whether all of the request's body was read; an upstream may answer before it was."""
-        return self._body is None or self._body.is_read
+        """Whether nobody reads the request's body any more; an upstream may answer before all of it was read."""
+        return self._body is None or self._body.is_over
+
+    @property
+    def problem(self) -> Unanswered | None:
+        """Why it will not be whole, where that is known already."""
+        return self._source.problem
+
+    @property
+    def may_trail(self) -> bool:
+        """Whether it may end with trailers: only a body in chunks has any (RFC 9110, section 6.5)."""
+        return not self._is_replaced and any(name.lower() == b"transfer-encoding" for name, _ in self._source.headers)
+
+    @property
+    def trailers(self) -> Headers:
+        """The trailers that go on, once all of the body was given; none where they were another body's."""
+        came = () if self._is_replaced else self._source.trailers
+        return passable(came, named_in_connection(self._source.headers)) if came else []
 
     def whole(self) -> bytes | None:
         """All of the body, where it is here already and nothing of it was read; `parts` does not give it again."""
@@ -108,6 +88,12 @@ class Answer:
     def replace(self, content: bytes) -> None:
         """Have `parts` give this instead of what has been read, all of it."""
         self._head = [content]
+        self._is_replaced = True
+
+    def announcing(self, start: Message) -> Message:
+        """The message that begins it, for a server that waits for its trailers."""
+        headers = [*self.headers, *announcement(self._source.headers)]
+        return {**start, "headers": headers, "trailers": True}
 
     async def close(self) -> None:
         """Let the connection go, whatever is still to come."""
@@ -115,44 +101,18 @@ class Answer:
 
 
 class Forwarder:
-    """The pooled connections to every upstream.
+    """The pooled connections to every upstream: as many as there are requests under way.
 
     `timeout` is how long an upstream may take to begin its answer, and to take the next part of a body; `stall` how
-    long an answer that has begun may pause; both in seconds. `connections` is how many may be open for requests whose
-    body is still coming; the others have as many as there are requests under way.
+    long an answer that has begun may pause; both in seconds.
     """
 
-    def __init__(self, *, timeout: float, stall: float, connections: int | None) -> None:
-        self._timeout = timeout
-        self._stall = stall
-        self._connections = connections
+    def __init__(self, *, timeout: float, stall: float) -> None:
         self._pool = Pool(connect=min(timeout, _CONNECT_SECONDS), timeout=timeout, stall=stall)
-        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close the connections."""
         self._pool.close()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    def _streaming(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connect = min(self._timeout, _CONNECT_SECONDS)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections or 0, keepalive_timeout=KEEPALIVE_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=_NO_AUTO_HEADERS,
-                trust_env=False,
-                timeout=aiohttp.ClientTimeout(connect=connect, sock_connect=connect, sock_read=self._timeout),
-                max_line_size=_MAX_HEADER_BYTES,
-                max_field_size=_MAX_HEADER_BYTES,
-                max_headers=1000,
-            )
-            # aiohttp sends an idempotent request again, by itself, when a kept connection breaks: a payment never.
-            self._session._retry_connection = False
-        return self._session
 
     async def send(
         self,
@@ -173,58 +133,21 @@ class Forwarder:
         """
         if not isinstance(body, Body):
             return Answer(await self._pool.send(upstream, method, target, headers, body, once=once), None)
-        if expects:
-            return Answer(
-                await send_expecting(upstream, method, target, headers, body, self._timeout, self._stall), body
-            )
-        request = self._streaming().request(
-            method,
-            URL(upstream.origin + _text(target), encoded=True),
-            headers=CIMultiDict([(_text(k), _text(v)) for k, v in headers if k != b"transfer-encoding"]),
-            data=aiter(body),
-            chunked=True if any(name == b"transfer-encoding" for name, _ in headers) else None,
-            allow_redirects=False,
-        )
-        try:
-            response = await self._watched(request, body)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise Unreached from None
-        except (aiohttp.ClientError, OSError) as error:
-            if body.problem is not None:
-                raise body.problem from None
-            raise Unanswered(timed_out=isinstance(error, TimeoutError)) from None
-        if response.connection is not None and response.connection.protocol is not None:
-            response.connection.protocol.read_timeout = self._stall
-        return Answer(_Response(response), body)
-
-    async def _watched(self, request: Any, body: Body) -> aiohttp.ClientResponse:
-        """The answer to a request with a streamed body, which an upstream must not stop taking for too long."""
-        clock = asyncio.get_running_loop().time
-        task: asyncio.Task[aiohttp.ClientResponse] = asyncio.ensure_future(request)
-        try:
-            while True:
-                done, _ = await asyncio.wait({task}, timeout=min(self._timeout, 1.0))
-                if done:
-                    return task.result()
-                if body.taken_at and clock() - body.taken_at > self._timeout:
-                    raise Unanswered(timed_out=True)
-        finally:
-            if not task.done():
-                task.cancel()
-
-
-def _text(data: bytes) -> str:
-    """Bytes as aiohttp takes them, which writes UTF-8. Of what is not, which nobody may send, each becomes a letter."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+        return Answer(await self._pool.send_streaming(upstream, method, target, headers, body, expects=expects), body)
 
 
 async def relay(
-    answer: Answer, send: Send, receive: Receive, *, keeps: Callable[[], bool] | None = None, patience: float = 0.0
+    answer: Answer,
+    send: Send,
+    receive: Receive,
+    *,
+    trails: bool,
+    keeps: Callable[[], bool] | None = None,
+    patience: float = 0.0,
 ) -> None:
     """Send an answer on, part by part, until the client leaves: then it raises `ClientGone`.
+
+    Its trailers go along where the server of this request `trails`. Whether there are any, is known with its last part.
 
     As long as whoever `keeps` what is sent says that it fits, it is read on for `patience` seconds more.
     Raises `Unanswered` where the upstream broke off: the connection to the client has to be broken off as well.
@@ -244,10 +167,18 @@ async def relay(
         current.cancel()
 
     try:
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        if keeps is None and answer.problem is not None:
+            # Nothing of it is due to anybody: an error says more than half an answer.
+            raise answer.problem
         whole = answer.whole()
+        trails = trails and (answer.may_trail if whole is None else answer.trailers != [])
+        start: Message = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+        await send(answer.announcing(start) if trails else start)
+        whole = answer.whole() if whole is None else whole
         if whole is not None:
             await send({"type": "http.response.body", "body": whole, "more_body": False})
+            if trails:
+                await send({"type": "http.response.trailers", "headers": answer.trailers, "more_trailers": False})
             return
         async for part in answer.parts():
             await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -257,6 +188,8 @@ async def relay(
             if gone and (keeps is None or not keeps()):
                 raise ClientGone
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if trails:
+            await send({"type": "http.response.trailers", "headers": answer.trailers, "more_trailers": False})
     except asyncio.CancelledError:
         if not gone or current is None:
             raise

@@ -4,12 +4,15 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bridge.trailers import announcement, takes_trailers
+
 __all__ = [
     "CREDENTIALS",
     "Headers",
     "Peer",
     "TrustedProxies",
     "allowing_payments",
+    "named_in_connection",
     "request_headers",
     "response_headers",
     "without",
@@ -87,7 +90,8 @@ class TrustedProxies:
         return addresses[0] if addresses else None
 
 
-def _named_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+def named_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The names, in lower case, that `Connection` has: they are for the next hop alone (RFC 9110, section 7.6.1)."""
     named: set[bytes] = set()
     for name, value in headers:
         if name.lower() == b"connection":
@@ -98,18 +102,23 @@ def _named_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[by
 def request_headers(scope: Any, peer: Peer, *, host: bytes, public_host: bytes, proto: bytes) -> Headers:
     """What goes on to an upstream of a request's headers. `host` is what the upstream is called by."""
     headers = scope["headers"]
-    dropped = _named_in_connection(headers) - {b"close", b"keep-alive"}
+    dropped = named_in_connection(headers) - {b"close", b"keep-alive"}
     out: Headers = [(b"host", host)]
-    chunked = False
+    chunked = trails = False
     for name, value in headers:
         if name in _HOP_BY_HOP:
             # How the body is framed is each hop's own affair, and whether there is one is not.
             chunked = chunked or name == b"transfer-encoding"
+            trails = trails or (name == b"te" and _takes_trailers(value))
         elif name not in _REPLACED and name not in _FORWARDED_MORE and name not in dropped:
             out.append((name, value))
     if chunked:
         out = [item for item in out if item[0] != b"content-length"]
         out.append((b"transfer-encoding", b"chunked"))
+        out += announcement(headers)
+    if trails and takes_trailers(scope):
+        # RFC 9110, section 10.1.4: an intermediary says so for itself and for the client behind it.
+        out += [(b"te", b"trailers"), (b"connection", b"te")]
     client = (scope.get("client") or ("",))[0] or ""
     told = dict(peer.forwarded)
     out += [item for item in peer.forwarded if item[0] not in _FORWARDED]
@@ -125,6 +134,10 @@ def request_headers(scope: Any, peer: Peer, *, host: bytes, public_host: bytes, 
     before = told.get(b"forwarded")
     out += [(b"forwarded", before + b", " + element if before else element), VIA]
     return out
+
+
+def _takes_trailers(te: bytes) -> bool:
+    return any(part.strip().lower() == b"trailers" for part in te.split(b","))
 
 
 def _node(address: str) -> bytes:
@@ -143,7 +156,7 @@ def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """What goes on to the client of an upstream's headers."""
     kept = [item for item in headers if item[0].lower() not in _HOP_BY_HOP]
     if any(name.lower() == b"connection" for name, _ in headers):
-        dropped = _named_in_connection(headers) - {b"close", b"keep-alive"}
+        dropped = named_in_connection(headers) - {b"close", b"keep-alive"}
         kept = [item for item in kept if item[0].lower() not in dropped]
     return kept
 

@@ -60,7 +60,7 @@ class Parts:
         board = None if config.levers is None else self._board(config.levers)
         self.levers = GatewayLevers(board, self.adds)
         self.chain = Chain(config.rpc_url)
-        self.forwarder = Forwarder(timeout=config.timeout, stall=config.stall, connections=config.max_concurrency)
+        self.forwarder = Forwarder(timeout=config.timeout, stall=config.stall)
         self.challenger = Challenger(
             keys=self.keys,
             clock=clock,

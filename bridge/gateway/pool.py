@@ -1,6 +1,7 @@
 """The connections to upstreams that wait for their next request."""
 
 import asyncio
+import re
 import socket
 import ssl
 from functools import lru_cache
@@ -8,9 +9,11 @@ from typing import Final
 
 from aiohappyeyeballs import start_connection
 
+from bridge.gateway.body import Body
 from bridge.gateway.connection import Connection, Reply
 from bridge.gateway.errors import Unanswered, Unreached
 from bridge.gateway.headers import Headers
+from bridge.gateway.upload import upload
 from bridge.gateway.upstreams import Upstream
 
 __all__ = ["KEEPALIVE_SECONDS", "Pool"]
@@ -25,10 +28,15 @@ _HAPPY_SECONDS: Final = 0.25
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 class Pool:
-    """Sends requests whose body is at hand. `connect`, `timeout` (to the answer's start) and `stall` are in seconds."""
+    """Sends requests.
+
+    `connect` is how long a connection may take, `timeout` how long an upstream may take to begin its answer and to take
+    the next part of a body, and `stall` how long an answer that has begun may pause: in seconds.
+    """
 
     def __init__(self, *, connect: float, timeout: float, stall: float) -> None:
         self._connect = connect
@@ -50,7 +58,7 @@ class Pool:
     async def send(
         self, upstream: Upstream, method: str, target: bytes, headers: Headers, body: bytes, *, once: bool
     ) -> Reply:
-        """Send a request and wait for the start of its answer.
+        """Send a request whose body is at hand, and wait for the start of its answer.
 
         It is sent `once`, or else a second time where its method allows that and a kept connection broke before a byte
         of an answer came. Raises `Unreached` where nothing was sent, and `Unanswered` where something may have been.
@@ -74,6 +82,29 @@ class Pool:
             else:
                 return reply
             connection, again = await self._open(upstream), False
+
+    async def send_streaming(
+        self, upstream: Upstream, method: str, target: bytes, headers: Headers, body: Body, *, expects: bool
+    ) -> Reply:
+        """Send a request whose body is still coming, once, and wait for the start of its answer.
+
+        Its body goes on beside the answer, which may begin first; where it `expects` a word, when the upstream asks for
+        it. Raises as `send` does, and `TooLarge` or `ClientGone` where the body broke off.
+        """
+        length = _announced(headers)
+        framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
+        head = _head(method, target, headers, framing, *([b"expect: 100-continue"] if expects else []))
+        connection = self._take(upstream) or await self._open(upstream)
+        reply = connection.ask(head, is_head=method == "HEAD")
+        reply.stall = self._stall
+        sending = upload(connection, reply, body, length=length, expects=expects, seconds=self._timeout)
+        reply.comes_with(asyncio.ensure_future(sending))
+        try:
+            await reply.begin(self._timeout)
+        except BaseException:
+            connection.end()
+            raise
+        return reply
 
     def _take(self, upstream: Upstream) -> Connection | None:
         kept = self._idle.get(upstream.origin)
@@ -134,12 +165,31 @@ def _context() -> ssl.SSLContext:
 
 def _request(method: str, target: bytes, headers: Headers, body: bytes) -> bytes:
     """A request on the wire. Raises `Unreached` for what would be read as more than one line."""
+    if body or method not in _WITHOUT_BODY or any(name == b"content-length" for name, _ in headers):
+        return _head(method, target, headers, b"content-length: %d" % len(body)) + body
+    return _head(method, target, headers)
+
+
+def _announced(headers: Headers) -> int | None:
+    """How long a body says that it is; None for one in chunks. Raises `Unreached` for what says nothing."""
+    if any(name == b"transfer-encoding" for name, _ in headers):
+        return None
+    said = {value for name, value in headers if name == b"content-length"}
+    if not said:
+        return None
+    length = said.pop()
+    if said or _LENGTH.fullmatch(length) is None:
+        raise Unreached
+    return int(length)
+
+
+def _head(method: str, target: bytes, headers: Headers, *more: bytes) -> bytes:
+    """A request's head on the wire, with `more` lines; raises as `_request` does."""
     lines = [b"%b %b HTTP/1.1" % (method.encode("latin-1"), target)]
     lines += [name + b": " + value for name, value in headers if name not in _FRAMING]
-    if body or method not in _WITHOUT_BODY or any(name == b"content-length" for name, _ in headers):
-        lines.append(b"content-length: %d" % len(body))
+    lines += more
     head = b"\r\n".join([*lines, b"", b""])
     ends = len(lines) + 1
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head or lines[0].count(b" ") != 2:
         raise Unreached
-    return head + body
+    return head

@@ -11,6 +11,7 @@ import msgspec
 
 from bridge.gateway.app import Gateway
 from bridge.gateway.config import GatewayConfig
+from bridge.http1 import Http1Protocol
 from bridge.logs import configure_logs
 from bridge.serving import listen, serve, server_url, stop_signal, worker_input, workers
 
@@ -62,6 +63,7 @@ async def _serve(config: GatewayConfig, sock: socket.socket) -> AsyncIterator[No
         async with serve(
             gateway,
             sock,
+            http=Http1Protocol,
             server_header=False,
             date_header=False,
             proxy_headers=False,

@@ -1,7 +1,9 @@
 """What an answer is read from, whoever brought it."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol as TypingProtocol
+
+from bridge.gateway.errors import Unanswered
 
 __all__ = ["Source"]
 
@@ -17,6 +19,16 @@ class Source(TypingProtocol):
     @property
     def headers(self) -> Iterable[tuple[bytes, bytes]]:
         """The headers as they came."""
+        ...
+
+    @property
+    def trailers(self) -> Sequence[tuple[bytes, bytes]]:
+        """What came behind the body, as it came; complete when the body is."""
+        ...
+
+    @property
+    def problem(self) -> Unanswered | None:
+        """Why no more of it comes than is here already, where that is so."""
         ...
 
     def whole(self) -> bytes | None:

@@ -17,7 +17,14 @@ from bridge.gateway.challenges import Moment
 from bridge.gateway.demands import Asked, read_402
 from bridge.gateway.exchange import Exchange, Refusal
 from bridge.gateway.forward import Answer, Body, TooLarge, Unanswered, Unreached, relay
-from bridge.gateway.headers import CREDENTIALS, Headers, allowing_payments, request_headers, without
+from bridge.gateway.headers import (
+    CREDENTIALS,
+    Headers,
+    allowing_payments,
+    named_in_connection,
+    request_headers,
+    without,
+)
 from bridge.gateway.native import as_asked, read_native
 from bridge.gateway.parts import Parts
 from bridge.gateway.told import Told
@@ -28,6 +35,7 @@ from bridge.randomness import fresh_id
 from bridge.request import PaidRequest
 from bridge.responses import Notice, failed_receipt, lever_headers, lever_members, plain_refusal
 from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
+from bridge.trailers import request_trailers, takes_trailers
 from bridge.verifier import Verified
 from translators import mpp
 from translators.binding import check_challenge_id
@@ -41,6 +49,7 @@ __all__ = ["Visit"]
 
 _VERSION = {Protocol.X402_V1: 1, Protocol.X402_V2: 2}
 _PROTOCOL = {1: Protocol.X402_V1, 2: Protocol.X402_V2}
+_OF_THE_BODY = (b"content-length", b"transfer-encoding", b"trailer")
 _RECEIPTS = (b"payment-response", b"x-payment-response")
 _ASK_AS_BEFORE = IdempotencyConflict(
     "this idempotency key was paid for, and its answer failed: send the credential again that came with it first"
@@ -130,7 +139,10 @@ class Visit:
         if length in (None, "0") and self.request.header(b"transfer-encoding") is None:
             return b""
         short = await self.request.body(self._parts.config.bind_body_bytes)
-        return Body(self.request.receive, limit) if short is None else short
+        if short is not None:
+            return short
+        headers = self._scope["headers"]
+        return Body(self.request.receive, limit, request_trailers(self._scope), named_in_connection(headers))
 
     def _check_announced(self) -> None:
         """Raise `TooLarge` for a body that says so itself, before a payment is claimed that could not be passed on."""
@@ -156,7 +168,7 @@ class Visit:
         body = await self._body()
         if isinstance(body, Body):
             # Too long to be sent twice.
-            headers = [*without(headers, (b"content-length", b"transfer-encoding")), (b"content-length", b"0")]
+            headers = [*without(headers, _OF_THE_BODY), (b"content-length", b"0")]
             body = b""
         answer = await self._parts.forwarder.send(
             self._upstream, self.request.method, self._target, headers, body, once=False
@@ -217,7 +229,7 @@ class Visit:
     async def _relay(self, answer: Answer) -> None:
         if self.notice:
             answer.headers = [*answer.headers, *self.notice]
-        await relay(answer, self._send, self.request.receive)
+        await relay(answer, self._send, self.request.receive, trails=takes_trailers(self._scope))
 
     async def _describe(self, answer: Answer) -> None:
         """Put what is paid into the upstream's document."""
@@ -255,7 +267,7 @@ class Visit:
         """Send a completed 402, with the upstream's body where that stays."""
         if body is None:
             answer.headers = headers
-            await relay(answer, self._send, self.request.receive)
+            await relay(answer, self._send, self.request.receive, trails=takes_trailers(self._scope))
             return
         await answer.close()
         if self.request.method == "HEAD":
@@ -411,7 +423,8 @@ class Visit:
         gate = parts.gate_for(exchange, verified, board, demand)
         match await gate.admit(route, self.request, presented):
             case Replayed() as replayed:
-                await send_response(self._send, replayed.response, self.request.method)
+                trails = takes_trailers(self._scope)
+                await send_response(self._send, replayed.response, self.request.method, trails=trails)
             case Admitted() as admitted:
 
                 async def deliver(scope: Any, receive: Any, send: Any) -> None:
@@ -448,7 +461,8 @@ class Visit:
             answer.headers = without(answer.headers, _RECEIPTS, mpp=False)
         # The upstream sells it once. What can be kept is kept, though its client leaves: he may come back for it.
         capture, seconds = admitted.capture, self._parts.config.timeout
-        await relay(answer, send, self.request.receive, keeps=lambda: capture.fits, patience=seconds)
+        trails, receive = takes_trailers(self._scope), self.request.receive
+        await relay(answer, send, receive, trails=trails, keeps=lambda: capture.fits, patience=seconds)
 
     async def _refused(self, exchange: Exchange, asked: Asked | None) -> None:
         refusal, answer = exchange.refusal, exchange.answer

@@ -81,7 +81,9 @@ def test_what_is_for_the_next_hop_stops_here(client: httpx.Client) -> None:
         ("Proxy-Connection", "keep-alive"),
     )
     assert "x-mine" not in arrived
-    assert not {"keep-alive", "te", "proxy-authorization", "proxy-connection"} & arrived.keys()
+    assert not {"keep-alive", "proxy-authorization", "proxy-connection"} & arrived.keys()
+    # What is for the next hop is said anew: the gateway takes trailers on.
+    assert (arrived["te"], arrived["connection"]) == (["trailers"], ["te"])
 
 
 def test_who_asked_is_told_and_nobody_can_say_otherwise(client: httpx.Client, gateway: OurGateway) -> None:

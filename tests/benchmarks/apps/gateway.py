@@ -11,6 +11,7 @@ from bridge.gateway.config import GatewayConfig
 from bridge.gateway.forward import Body, Forwarder, relay
 from bridge.gateway.headers import TrustedProxies, request_headers
 from bridge.gateway.upstreams import Upstreams
+from bridge.trailers import takes_trailers
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), cache_logger_on_first_use=True)
 
@@ -33,7 +34,7 @@ def gateway() -> Gateway:
 def proxy() -> Any:
     """The proxy alone."""
     upstreams, trusted = Upstreams({"/": UPSTREAM}), TrustedProxies(())
-    forwarder = Forwarder(timeout=60, stall=300, connections=1000)
+    forwarder = Forwarder(timeout=60, stall=300)
     authority = os.environ["BENCH_URL"].rpartition("/")[2].encode()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -45,6 +46,7 @@ def proxy() -> Any:
         target = upstream.target(scope["path"], scope.get("query_string", b""))
         has_body = any(name == b"content-length" and value != b"0" for name, value in scope["headers"])
         body = Body(receive) if has_body else b""
-        await relay(await forwarder.send(upstream, scope["method"], target, headers, body, once=False), send, receive)
+        answer = await forwarder.send(upstream, scope["method"], target, headers, body, once=False)
+        await relay(answer, send, receive, trails=takes_trailers(scope))
 
     return app

@@ -13,6 +13,7 @@ import uvicorn
 
 from bridge.gateway.app import Gateway
 from bridge.gateway.config import GatewayConfig
+from bridge.http1 import Http1Protocol
 from bridge.payers import Account, Asked, account, credential, read_402
 from bridge.serving import listen
 from bridge.stores import MemoryStore
@@ -313,6 +314,7 @@ async def gateway_before(upstreams: dict[str, str], server: Server, **settings: 
         "events": None,
     }
     store = settings.pop("store", None) or MemoryStore()
+    http = settings.pop("http", Http1Protocol)
     clock = {"clock": settings.pop("clock")} if "clock" in settings else {}
     gateway = Gateway(
         GatewayConfig(**(known | settings)),
@@ -323,7 +325,7 @@ async def gateway_before(upstreams: dict[str, str], server: Server, **settings: 
     await gateway.start()
     try:
         async with (
-            running(gateway, server_header=False, date_header=False, proxy_headers=False) as url,
+            running(gateway, http=http, server_header=False, date_header=False, proxy_headers=False) as url,
             httpx.AsyncClient(base_url=url, timeout=20) as client,
         ):
             found = Lab(server, gateway, client, url)

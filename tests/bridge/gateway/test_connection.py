@@ -68,7 +68,7 @@ async def serving(
     server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
     raw.upstream = Upstream("/", f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}")
-    forwarder = Forwarder(timeout=patience, stall=stall, connections=10)
+    forwarder = Forwarder(timeout=patience, stall=stall)
     try:
         yield raw, forwarder
     finally:
@@ -246,7 +246,7 @@ async def test_an_answer_that_does_not_come_is_waited_for_no_longer() -> None:
 
 async def test_nobody_there_is_unreached() -> None:
     """Nothing was sent: a payment can be released."""
-    forwarder = Forwarder(timeout=1, stall=1, connections=None)
+    forwarder = Forwarder(timeout=1, stall=1)
     for url in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
         with pytest.raises(Unreached):
             await forwarder.send(Upstream("/", url), "GET", b"/", [], b"")
