@@ -133,10 +133,11 @@ class Peer:
         *,
         private_key: str,
         headers: Mapping[str, str] | None = None,
-        body: str | None = None,
+        body: str | list[str] | None = None,
         stream: bool = False,
+        **more: Any,
     ) -> "Future[dict[str, Any]]":
-        """Begin a request; the future is its raw answer."""
+        """Begin a request; the future is its raw answer. `more` is for a client that takes more than the others."""
         request = {
             "id": next(self._ids),
             "url": url,
@@ -145,6 +146,7 @@ class Peer:
             "body": body,
             "private_key": private_key,
             "stream": stream,
+            **more,
         }
         future: Future[dict[str, Any]] = Future()
         with self._lock:
