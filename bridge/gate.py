@@ -15,6 +15,8 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
+from msgspec.structs import replace
+
 from bridge.admitted import Admitted, Desk, Refused
 from bridge.analytics import Recorder
 from bridge.attempt import Attempt, Means, Replayed
@@ -168,17 +170,25 @@ class Gate:
             recorder.note(await self.condition.parts())
             await asyncio.sleep(recorder.health_seconds)
 
+    def means_with(self, **own: Any) -> Means:
+        """What requests are decided with here, but for what is one request's `own`."""
+        return replace(self._means, **own)
+
     async def admit(
-        self, route: PaidRoute, request: PaidRequest, presented: PresentedCredential | None = None
+        self,
+        route: PaidRoute,
+        request: PaidRequest,
+        presented: PresentedCredential | None = None,
+        means: Means | None = None,
     ) -> "Free | Refused | Replayed | Admitted":
         """Decide about one request. What is refused cost the client nothing.
 
-        `presented` is its credential, where whoever asks has read it already.
+        `presented` is its credential, where whoever asks has read it already; `means` are its own, where it has some.
         """
         offers = route.offers if isinstance(route.offers, tuple) else await route.offers(request)
         if offers is None:
             return Free()
-        attempt = Attempt(self._means, route, request, tuple(offers))
+        attempt = Attempt(means or self._means, route, request, tuple(offers))
         try:
             presented = presented or read_credential(request.headers)
         except UnreadableCredential as unreadable:

@@ -9,6 +9,7 @@ import structlog
 
 from bridge.admitted import Desk
 from bridge.analytics import Recorder
+from bridge.attempt import Means
 from bridge.clock import Clock
 from bridge.condition import Condition
 from bridge.config import ConfigError, metrics_of
@@ -73,7 +74,7 @@ class Parts:
             self.store = store or store_from_url(config.store)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        self._reconciler = Reconciler(
+        reconciler = Reconciler(
             store=self.store,
             settler=self.chain,
             events=self.events,
@@ -81,18 +82,37 @@ class Parts:
             lease_seconds=config.lease_seconds,
             interval_seconds=config.reconcile_seconds,
         )
-        # It cannot settle, which no verifier asks for: an exchange, which can, would have it verify as well.
-        judge: Any = self.chain
-        self._verifier = Verifier(
-            judge,
-            Proofs(self.store, self.clock),
+        # It cannot settle: of each payment, its exchange does.
+        chain: Any = self.chain
+        verifier = Verifier(
+            # An exchange, which can settle, would have a verifier verify as well.
+            chain,
+            Proofs(self.store, clock),
             keys=self.keys,
             clock=clock,
             clock_skew=config.clock_skew,
             body_limit=config.bind_body_bytes,
         )
-        self.gate = self._gate(self.chain, self.responder, self.events, None, board, recorder=self.recorder)
-        """Opens and closes everything; each payment has a gate of its own beside it."""
+        self.gate = Gate(
+            verifier=verifier,
+            desk=Desk(
+                store=self.store,
+                settler=chain,
+                responder=self.responder,
+                clock=clock,
+                lease_seconds=config.lease_seconds,
+            ),
+            events=self.events,
+            reconciler=reconciler,
+            realm=config.realm,
+            body_limit=config.bind_body_bytes,
+            wait_seconds=config.wait_seconds,
+            replay_seconds=config.replay_seconds,
+            replay_bytes=config.replay_bytes,
+            board=board,
+            recorder=self.recorder,
+        )
+        """Opens and closes everything, and decides about each payment with `means_for` it."""
         # The upstream settles, and how its settler does is not known here.
         self.gate.condition = Condition(self.store, None, self.recorder, clock)
 
@@ -112,19 +132,24 @@ class Parts:
             protocols=self.adds | {Protocol.X402_V1, Protocol.X402_V2},
         )
 
-    def gate_for(
+    def means_for(
         self, exchange: Exchange, verified: Verified | None, board: LeverBoard | None, demand: Demand | None
-    ) -> Gate:
-        """The gate of one exchange, on the same store; with `verified`, for a payment that the upstream verifies.
+    ) -> Means:
+        """What the gate decides about one exchange with; with `verified`, about a payment that the upstream verifies.
 
         `board` has the levers; None where they are not asked. `demand` is the 402 that it pays, where that is known.
         """
         shadow = None
         if board is not None and board.levers.shadow and demand is not None:
             shadow = self._shadow(demand, verified)
-        gate = self._gate(exchange, exchange, exchange, verified, board, shadow)
-        gate.desk.at_work = self.gate.desk.at_work
-        return gate
+        itself: Any = exchange
+        return self.gate.means_with(
+            verifier=self.gate.verifier if verified is None else AsPresented(verified),
+            desk=self.gate.desk.beside(settler=itself, responder=itself),
+            events=itself,
+            board=board,
+            shadow=shadow,
+        )
 
     def _shadow(self, demand: Demand, verified: Verified | None) -> Shadow | None:
         """Tries MPP out on a payment of `demand`; None for one of something else, which the upstream will refuse."""
@@ -141,40 +166,6 @@ class Parts:
                 yield line
 
         return Shadow(challenges, keys=self.keys, clock=self.clock, clock_skew=self.config.clock_skew)
-
-    def _gate(
-        self,
-        settler: Any,
-        responder: Any,
-        events: Any,
-        verified: Verified | None,
-        board: LeverBoard | None,
-        shadow: Shadow | None = None,
-        recorder: Recorder | None = None,
-    ) -> Gate:
-        config = self.config
-        verifier: Any = self._verifier if verified is None else AsPresented(verified)
-        desk = Desk(
-            store=self.store,
-            settler=settler,
-            responder=responder,
-            clock=self.clock,
-            lease_seconds=config.lease_seconds,
-        )
-        return Gate(
-            verifier=verifier,
-            desk=desk,
-            events=events,
-            reconciler=self._reconciler,
-            realm=config.realm,
-            body_limit=config.bind_body_bytes,
-            wait_seconds=config.wait_seconds,
-            replay_seconds=config.replay_seconds,
-            replay_bytes=config.replay_bytes,
-            board=board,
-            shadow=shadow,
-            recorder=recorder,
-        )
 
     def warn(self) -> None:
         """Log what works and should not be served with."""

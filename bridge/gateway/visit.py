@@ -420,8 +420,8 @@ class Visit:
         if parts.levers.is_set:
             may = takes & {presented.protocol}
             route, board = parts.levers.route(self._route, offers, demand, upstream_protocol, *may)
-        gate = parts.gate_for(exchange, verified, board, demand)
-        match await gate.admit(route, self.request, presented):
+        means = parts.means_for(exchange, verified, board, demand)
+        match await parts.gate.admit(route, self.request, presented, means):
             case Replayed() as replayed:
                 trails = takes_trailers(self._scope)
                 await send_response(self._send, replayed.response, self.request.method, trails=trails)
