@@ -1,7 +1,8 @@
 """Which headers go on, and what a proxy adds to them (RFC 9110, section 7.6; RFC 7239)."""
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from bridge.trailers import announcement, takes_trailers
@@ -26,9 +27,9 @@ _HOP_BY_HOP = frozenset(
         *(b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"),
     )
 )
-_REPLACED = frozenset((b"host", b"expect"))
 _FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"))
 _FORWARDED_MORE = _FORWARDED | {b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"x-forwarded-ssl"}
+_REPLACED = _FORWARDED_MORE | {b"host", b"expect"}
 
 CREDENTIALS = frozenset((b"x-payment", b"payment-signature", b"payment-authorization"))
 """What carries a payment, besides `Authorization: Payment`."""
@@ -102,17 +103,20 @@ def named_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[byt
 def request_headers(scope: Any, peer: Peer, *, host: bytes, public_host: bytes, proto: bytes) -> Headers:
     """What goes on to an upstream of a request's headers. `host` is what the upstream is called by."""
     headers = scope["headers"]
-    dropped = named_in_connection(headers) - {b"close", b"keep-alive"}
     out: Headers = [(b"host", host)]
-    chunked = trails = False
+    hops: set[bytes] = set()
+    trails = False
     for name, value in headers:
         if name in _HOP_BY_HOP:
-            # How the body is framed is each hop's own affair, and whether there is one is not.
-            chunked = chunked or name == b"transfer-encoding"
+            hops.add(name)
             trails = trails or (name == b"te" and _takes_trailers(value))
-        elif name not in _REPLACED and name not in _FORWARDED_MORE and name not in dropped:
+        elif name not in _REPLACED:
             out.append((name, value))
-    if chunked:
+    if b"connection" in hops:
+        dropped = named_in_connection(headers) - {b"close", b"keep-alive", b"host"}
+        out = [item for item in out if item[0] not in dropped]
+    if b"transfer-encoding" in hops:
+        # How the body is framed is each hop's own affair, and whether there is one is not.
         out = [item for item in out if item[0] != b"content-length"]
         out.append((b"transfer-encoding", b"chunked"))
         out += announcement(headers)
@@ -120,20 +124,35 @@ def request_headers(scope: Any, peer: Peer, *, host: bytes, public_host: bytes, 
         # RFC 9110, section 10.1.4: an intermediary says so for itself and for the client behind it.
         out += [(b"te", b"trailers"), (b"connection", b"te")]
     client = (scope.get("client") or ("",))[0] or ""
-    told = dict(peer.forwarded)
-    out += [item for item in peer.forwarded if item[0] not in _FORWARDED]
+    if peer.forwarded:
+        out += [item for item in peer.forwarded if item[0] not in _FORWARDED]
+        out += _forwarding(client, public_host, proto, dict(peer.forwarded))
+    else:
+        out += _first_forwarding(client, public_host, proto)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _first_forwarding(client: str, public_host: bytes, proto: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """What is said of whoever comes directly: the same for each of his requests."""
+    return _forwarding(client, public_host, proto, {})
+
+
+def _forwarding(
+    client: str, public_host: bytes, proto: bytes, told: Mapping[bytes, bytes]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """What a proxy says of where a request comes from, behind what another one `told` before it."""
     chain = told.get(b"x-forwarded-for")
     own = client.encode("latin-1", "ignore") or b"unknown"
-    out += [
+    element = b"for=%b;host=%b;proto=%b" % (_node(client), _quoted(public_host), proto)
+    before = told.get(b"forwarded")
+    return (
         (b"x-forwarded-for", chain + b", " + own if chain else own),
         (b"x-forwarded-proto", told.get(b"x-forwarded-proto") or proto),
         (b"x-forwarded-host", told.get(b"x-forwarded-host") or public_host),
-    ]
-    node = _node(client)
-    element = b"for=%b;host=%b;proto=%b" % (node, _quoted(public_host), proto)
-    before = told.get(b"forwarded")
-    out += [(b"forwarded", before + b", " + element if before else element), VIA]
-    return out
+        (b"forwarded", before + b", " + element if before else element),
+        VIA,
+    )
 
 
 def _takes_trailers(te: bytes) -> bool:
@@ -154,8 +173,9 @@ def _quoted(text: bytes) -> bytes:
 
 def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """What goes on to the client of an upstream's headers."""
-    kept = [item for item in headers if item[0].lower() not in _HOP_BY_HOP]
-    if any(name.lower() == b"connection" for name, _ in headers):
+    names = [name.lower() for name, _ in headers]
+    kept = [item for item, name in zip(headers, names, strict=True) if name not in _HOP_BY_HOP]
+    if b"connection" in names:
         dropped = named_in_connection(headers) - {b"close", b"keep-alive"}
         kept = [item for item in kept if item[0].lower() not in dropped]
     return kept
@@ -165,9 +185,9 @@ def without(headers: Iterable[tuple[bytes, bytes]], names: Iterable[bytes], *, m
     """The headers but for `names`; with `mpp`, without an MPP credential either."""
     gone = frozenset(names)
     return [
-        (name, value)
-        for name, value in headers
-        if name.lower() not in gone and not (mpp and name.lower() == b"authorization" and _is_payment(value))
+        item
+        for item in headers
+        if (name := item[0].lower()) not in gone and not (mpp and name == b"authorization" and _is_payment(item[1]))
     ]
 
 

@@ -6,7 +6,9 @@ in another protocol                  -> the gate: verify, claim, pass on transla
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from bridge.asgi import Delivery, send_response
 from bridge.attempt import Replayed, digest_for
@@ -81,25 +83,27 @@ class Visit:
             scope = {**scope, "client": (peer.address, 0)}
         self.request = PaidRequest(scope, receive, parts.public or told)
         self._target = upstream.target(path, scope.get("query_string", b""))
-        mounted_at = self.request.path[: len(self.request.path) - len(path)]
-        self._place = Place(
-            own=upstream.own, public=self.request.origin + mounted_at + upstream.prefix, url=self.request.url
-        )
-        public_host = self.request.authority.encode("latin-1")
+        proto, public_host = _as_told(self.request.origin)
         by_public = parts.config.host_header == "public" or (parts.config.host_header is None and not upstream.is_tls)
         self._headers = request_headers(
             self._scope,
             peer,
             host=public_host if by_public else upstream.authority.encode("latin-1"),
             public_host=public_host,
-            proto=self.request.origin.partition(":")[0].encode(),
+            proto=proto,
         )
         self._route = f"{self.request.method} {self.request.path}"
         self._told = Told(parts.events, self.request, self._route)
-        self._mounted_at = mounted_at
+        self._mounted_at = self.request.path[: len(self.request.path) - len(path)]
         self._is_document = documents.is_document(self.request.method, path)
         if self._is_document:
             self._headers = without(self._headers, documents.CONDITIONS)
+
+    @property
+    def _place(self) -> Place:
+        """Where the upstream is, and where clients find it."""
+        upstream, request = self._upstream, self.request
+        return Place(own=upstream.own, public=request.origin + self._mounted_at + upstream.prefix, url=request.url)
 
     async def run(self) -> None:
         """Answer it. Raises `Unreached`, `Unanswered`, `TooLarge` or `ClientGone` where the upstream does not."""
@@ -531,6 +535,13 @@ def _sealed_terms(genuine: mpp_wire.Credential | None) -> Terms | None:
         return unseal_terms(sealed) if sealed is not None else None
     except PaymentError:
         return None
+
+
+@lru_cache(maxsize=256)
+def _as_told(origin: str) -> tuple[bytes, bytes]:
+    """Scheme and authority of an origin, as headers name them."""
+    parts = urlsplit(origin)
+    return parts.scheme.encode(), parts.netloc.encode("latin-1")
 
 
 def _status(error: PaymentError, protocol: Protocol | None) -> int:
