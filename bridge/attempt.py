@@ -117,7 +117,7 @@ class Attempt:
         told = {**self._known, "duration_ms": self.elapsed_ms(), **fields}
         if event in ("payment.rejected", "payment.unknown"):
             told.setdefault("stage", self._stage)
-        self.means.events.emit(event, **told)
+        self.means.events.tell(event, told)
 
     def _fields(self) -> dict[str, Any]:
         """What every event of this request says."""

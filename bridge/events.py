@@ -50,6 +50,10 @@ class Events:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say that `event` happened. Fields that are None are left out."""
+        self.tell(event, fields)
+
+    def tell(self, event: str, fields: dict[str, Any]) -> None:
+        """As `emit`, for whoever has the fields in a dict: it is not copied from hand to hand."""
         if None in fields.values():
             fields = {name: value for name, value in fields.items() if value is not None}
         log = self._log.warning if event in _WARNED else self._log.info

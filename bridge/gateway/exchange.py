@@ -97,9 +97,14 @@ class Exchange:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say what happened, and what the upstream speaks."""
+        self.tell(event, fields)
+
+    def tell(self, event: str, fields: dict[str, Any]) -> None:
+        """See `Events.tell`."""
+        fields["upstream_protocol"] = self.protocol.value
         if self._unconfirmed and event in ("payment.settled", "payment.delivered"):
             fields["unconfirmed"] = True
-        self._events.emit(event, **fields, upstream_protocol=self.protocol.value)
+        self._events.tell(event, fields)
 
     # As the gate's responder
 
