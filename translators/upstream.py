@@ -55,6 +55,7 @@ _DICTIONARY = (
 costs those that are open at the time."""
 
 _DECIMALS = {(token.chain_id, token.address): token for token in KNOWN_TOKENS}
+_HEADER_V1, _HEADER_V2 = (said.CREDENTIAL_HEADER.lower().encode() for said in (x402_v1, x402_v2))
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _SEALED = msgspec.json.Decoder(tuple[int, dict[str, Any], dict[str, Any] | None, dict[str, Any] | None])
 _ENCODER = msgspec.json.Encoder()
@@ -247,11 +248,11 @@ def to_credential_header(payment: Payment, terms: Terms) -> tuple[bytes, bytes]:
     if terms.version == 2:
         v2 = x402.to_payload_v2(payment, terms.entry, terms.resource)
         # What the upstream announced is echoed (x402 v2, section 5.2), not what the client may have said elsewhere.
-        v2 = msgspec.structs.replace(v2, extensions=terms.extensions)
-        return x402_v2.CREDENTIAL_HEADER.lower().encode(), x402_v2.encode_payment_payload(v2).encode()
+        v2.extensions = terms.extensions
+        return _HEADER_V2, x402_v2.encode_payment_payload(v2).encode()
     v1 = x402.to_payload_v1(payment)
-    v1 = msgspec.structs.replace(v1, network=str(terms.entry["network"]))
-    return x402_v1.CREDENTIAL_HEADER.lower().encode(), x402_v1.encode_payment_payload(v1).encode()
+    v1.network = str(terms.entry["network"])
+    return _HEADER_V1, x402_v1.encode_payment_payload(v1).encode()
 
 
 def read_outcome(headers: Iterable[tuple[bytes, bytes]]) -> Outcome | None:

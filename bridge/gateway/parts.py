@@ -52,6 +52,8 @@ class Parts:
         self.public = config.public_url.rstrip("/") if config.public_url else None
         self.keys = _keys(config)
         self.adds = frozenset(Protocol(protocol) for protocol in config.protocols)
+        self.takes = {spoken: self.adds | {spoken} for spoken in Protocol}
+        """What an upstream can be paid in, by what it speaks."""
         kept = config.event_store()
         self.recorder = None if kept is None else Recorder(kept, clock)
         recorders: tuple[Sink, ...] = (*sinks, *([] if self.recorder is None else [self.recorder]))

@@ -292,7 +292,7 @@ class Visit:
         terms = _sealed_terms(genuine)
         if terms is not None:
             # Looked into once: the gate's verifier has the same keys.
-            presented = presented._replace(genuine=genuine)
+            presented = PresentedCredential(presented.protocol, presented.token, genuine)
             # The challenge says what the upstream asked: it need not be asked again.
             demand = self._parts.learned.demand(self._upstream, self.request.method, self.request.path)
             await self._through_gate(presented, [terms], _PROTOCOL[terms.version], None, demand)
@@ -419,7 +419,7 @@ class Visit:
         )
         offers = (verified.offer,) if verified is not None else tuple(terms_of or ())
         # Its own version is the upstream's to take or not.
-        takes = ALL_PROTOCOLS if verified is not None else parts.adds | {upstream_protocol}
+        takes = ALL_PROTOCOLS if verified is not None else parts.takes[upstream_protocol]
         route, board = PaidRoute(self._route, offers, SettlePolicy.FIRST, takes), None
         if parts.levers.is_set:
             may = takes & {presented.protocol}
