@@ -148,8 +148,9 @@ class Connection(asyncio.Protocol):
 
     def ask(self, request: bytes, *, is_head: bool) -> "Reply":
         """Send a request, or its head; its answer begins once `Reply.begin` has returned."""
-        incoming = self._incoming = _Incoming(is_head)
         self._transport.write(request)
+        # The upstream works on it already while this is made.
+        incoming = self._incoming = _Incoming(is_head)
         return Reply(self, incoming)
 
     def write(self, *data: bytes) -> None:
