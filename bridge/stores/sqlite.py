@@ -131,7 +131,8 @@ class SQLiteStore:
                 connection.execute(_KEEP, (short_key(payment_id), kept, response.expires_at))
             return row
 
-        return await self._opened().run(operation, writes=True)
+        # The answer is out, and nobody waits for the word that it is.
+        return await self._opened().run(operation, writes=True, late=to is State.DELIVERED)
 
     async def get(self, payment_id: str) -> Record | None:
         """See `Store.get`."""

@@ -2,7 +2,7 @@
 
 A commit that is on the disk costs a flush of the disk, whatever is in it. While one flush lasts, the next operations
 gather in the queue and share the next: under load a flush serves many requests, and a lone request waits for nobody.
-Nor is the thread woken for each operation: an event loop wakes it once a turn, and is woken once a group.
+Nor is the thread woken for each operation: an event loop wakes it once nothing more comes, and is woken once a group.
 """
 
 import asyncio
@@ -24,6 +24,12 @@ __all__ = ["Operation", "SQLiteThread"]
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 """Reads what it likes and writes with at most one statement, so that one that fails leaves nothing half-done."""
+
+ENOUGH = 100
+"""Operations that are worth a flush, whatever else the event loop may bring."""
+
+LATE_SECONDS = 0.005
+"""How long an operation that nobody waits for waits for a flush that others need."""
 
 LARGEST_GROUP = 500
 """Operations in one transaction: some ten milliseconds for which other processes wait."""
@@ -58,7 +64,9 @@ class SQLiteThread:
         self._bell: SimpleQueue[None] = SimpleQueue()
         """What the thread waits for: that there are jobs."""
         self._ringing: set[asyncio.AbstractEventLoop] = set()
-        """Loops that will ring when their turn is over."""
+        """Loops that will ring as soon as they bring nothing more."""
+        self._ringing_late: set[asyncio.AbstractEventLoop] = set()
+        """Loops that will ring after `LATE_SECONDS`."""
         # Held while queueing: nothing comes to stand behind the job that ends the thread.
         self._lock = Lock()
         self._stopping: _Job | None = None
@@ -83,8 +91,8 @@ class SQLiteThread:
         if self._enqueue_stop(waiting) is waiting:
             await waiting.future
 
-    async def run(self, operation: Operation[T], *, writes: bool) -> T:
-        """The result of `operation`, once the transaction it ran in is committed.
+    async def run(self, operation: Operation[T], *, writes: bool, late: bool = False) -> T:
+        """The result of `operation`, once the transaction it ran in is committed: at once, or a little `late`.
 
         Raises `Unavailable` when it is not committed, and whatever `operation` itself raises.
         """
@@ -95,14 +103,27 @@ class SQLiteThread:
             if self._stopping is not None:
                 raise Unavailable("The payment store is closed.")
             self._jobs.append(job)
-            if job.loop not in self._ringing:
-                # Not at once: what else this turn of the loop brings shares the commit, and the wake-up.
+            if late:
+                if job.loop not in self._ringing_late:
+                    self._ringing_late.add(job.loop)
+                    job.loop.call_later(LATE_SECONDS, self._ring_late, job.loop)
+            elif job.loop not in self._ringing:
                 self._ringing.add(job.loop)
-                job.loop.call_soon(self._ring, job.loop)
+                job.loop.call_soon(self._ring, job.loop, 0)
         result: T = await job.future
         return result
 
-    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _ring_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ringing_late.discard(loop)
+        if self._jobs:
+            self._bell.put(None)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        waiting = len(self._jobs)
+        if seen < waiting < ENOUGH:
+            # Not yet: what the next turn of the loop brings shares the flush and the wake-up.
+            loop.call_soon(self._ring, loop, waiting)
+            return
         self._ringing.discard(loop)
         self._bell.put(None)
 

@@ -135,6 +135,49 @@ def test_what_one_turn_of_the_loop_brings_is_one_commit(path: Path, statements: 
     with_store(f"sqlite:{path}", use)
 
 
+def test_what_the_next_turns_of_the_loop_bring_is_one_commit(path: Path, statements: list[str]) -> None:
+    """The thread is woken once a turn has brought nothing more."""
+
+    async def after(turns: int, store: Store) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await store.claim(fresh(turns), now=NOW)
+
+    async def use(store: Store) -> None:
+        statements.clear()
+        await asyncio.gather(*(after(turns, store) for turns in range(20)))
+        assert statements.count("COMMIT") == 1
+
+    with_store(f"sqlite:{path}", use)
+
+
+def test_the_last_step_of_a_payment_shares_a_commit_that_others_need(
+    path: Path, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it. On its own it waits a little, and closing the store waits for nothing."""
+
+    async def deliver(store: Store, row: Record) -> None:
+        await store.advance(row.id, State.DELIVERED, owner=row.owner, now=NOW)
+
+    async def use(store: Store) -> None:
+        rows = [await put(store, State.SETTLED, number) for number in range(3)]
+        await asyncio.wait_for(deliver(store, rows[0]), 5)
+        monkeypatch.setattr(sqlite_thread, "LATE_SECONDS", 60)
+        statements.clear()
+        last = asyncio.create_task(deliver(store, rows[1]))
+        await asyncio.sleep(0.05)
+        assert not statements
+        await store.claim(fresh(4), now=NOW)
+        await asyncio.wait_for(last, 5)
+        assert statements.count("COMMIT") == 1
+        last = asyncio.create_task(deliver(store, rows[2]))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(store.close(), 5)
+        await last
+
+    with_store(f"sqlite:{path}", use)
+
+
 def test_a_step_is_one_statement_that_reads_nothing_back(path: Path, statements: list[str]) -> None:
     """A process knows the rows that it holds, and looks again where another process has changed one."""
 
