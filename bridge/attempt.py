@@ -112,6 +112,8 @@ class Attempt:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say what happened, with everything that is known of this payment."""
+        if not self.means.events.hears(event):
+            return
         if self._known is None:
             self._known = self._fields()
         told = {**self._known, "duration_ms": self.elapsed_ms(), **fields}

@@ -5,6 +5,7 @@ amount, transaction and reason; it never holds a credential, a signature or a ke
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +48,16 @@ class Events:
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._log = structlog.get_logger("x402_mpp")
         self._sinks = tuple(sinks)
+
+    def hears(self, event: str) -> bool:
+        """Whether anybody listens to it: a log below its level costs a request nothing."""
+        if self._sinks:
+            return True
+        log = self._log.bind()
+        # Loggers of another make than structlog's filtering ones cannot say, and may take any name for an event's.
+        if not hasattr(type(log), "is_enabled_for"):
+            return True
+        return bool(log.is_enabled_for(logging.WARNING if event in _WARNED else logging.INFO))
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say that `event` happened. Fields that are None are left out."""

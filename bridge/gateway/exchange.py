@@ -95,6 +95,10 @@ class Exchange:
 
     # As the gate's events
 
+    def hears(self, event: str) -> bool:
+        """See `Events.hears`."""
+        return self._events.hears(event)
+
     def emit(self, event: str, **fields: Any) -> None:
         """Say what happened, and what the upstream speaks."""
         self.tell(event, fields)
