@@ -6,6 +6,7 @@ because the same credential came again.
 """
 
 import asyncio
+from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol as TypingProtocol
 
@@ -111,6 +112,10 @@ class Reconciler:
             resolution = await self._resolve(record)
         except (Unavailable, ClaimLost):
             resolution = Resolution(Verdict.UNREACHABLE, record)
+            # Who was away for a moment may be asked again at once. Held on to, the row would wait for its lease, and
+            # its payer with it; so it does where the store is away. A row that is another's by now stays as it is.
+            with suppress(Unavailable, ClaimLost):
+                resolution = Resolution(Verdict.UNREACHABLE, await self._move(record, record.state))
         if self._told.get(record.id) is not resolution.verdict:
             self._tell(resolution, record)
         return resolution

@@ -21,10 +21,12 @@ from tests.bridge.gateway.lab import (
     lab,
     mpp_challenges,
     running,
+    serve_paid,
     transaction_of,
     until,
 )
 from translators.encoding import b64_encode
+from translators.errors import Unavailable
 from translators.payment import Protocol
 from translators.wire import x402_v1, x402_v2
 
@@ -318,6 +320,43 @@ class SeenOnChain:
     def _found(self, payment_id: str) -> Found:
         paid = self._server.settled.get(payment_id)
         return Found(Fate.PAID, 1, 0, transaction_of(paid)) if paid else Found(Fate.UNUSED, 1, 0)
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+async def test_a_chain_that_was_away_for_a_moment_costs_that_moment(client: Protocol) -> None:
+    """An upstream broke off; the node does not answer when the payer comes back, and answers the next time.
+
+    Then the payment is passed on, not when a lease of a minute is over that nobody holds any more.
+    """
+    is_away = breaks_off = True
+
+    async def serve(server: Server, scope: Any, receive: Any, send: Any) -> None:
+        if breaks_off:
+            send.__self__.transport.abort()
+        else:
+            await serve_paid(server, scope, receive, send)
+
+    server = Server([OTHER[client]], paid=serve)
+    async with lab(server) as at:
+        SeenOnChain(server).install(at)
+        chain = at.gateway._parts.chain
+        answers = chain.find
+
+        async def find(record: Any) -> Any:
+            if is_away:
+                raise Unavailable("the chain's node does not answer")
+            return await answers(record)
+
+        chain.find = find  # type: ignore[method-assign]
+        header, value = await at.credential(client)
+        for _ in range(3):
+            answer = await at.client.get("/report", headers={header: value})
+            assert answer.status_code == 503
+            breaks_off = False
+            assert (len(server.settled), await state_of(at)) == (0, "unknown")
+        is_away = False
+        answer = await at.client.get("/report", headers={header: value})
+        assert (answer.status_code, len(server.settled)) == (200, 1)
 
 
 @pytest.mark.parametrize("client", PROTOCOLS)
