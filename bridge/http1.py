@@ -43,10 +43,11 @@ class _Cycle(RequestResponseCycle):
             await super().send(message)
 
     async def _start(self, message: Any) -> None:
-        has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
-        if self.scope["http_version"] == "1.0" and not has_length:
-            self.chunked_encoding = False
-            self._ends_by_closing = True
+        if self.scope["http_version"] == "1.0":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            if b"content-length" not in names:
+                self.chunked_encoding = False
+                self._ends_by_closing = True
         await super().send(message)
         self._says_trailers = message.get("trailers", False)
         self._has_trailer_section = (
