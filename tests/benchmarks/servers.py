@@ -33,8 +33,11 @@ class Spec:
     is_factory: bool = False
 
 
-AS_THE_COMMAND = ("--no-proxy-headers", "--no-server-header", "--no-date-header")
-"""What `x402-mpp gateway` has uvicorn leave to the upstream; the proxy beside it is served in the same way."""
+AS_THE_COMMAND = (
+    *("--no-proxy-headers", "--no-server-header", "--no-date-header"),
+    *("--http", "bridge.http1:Http1Protocol"),
+)
+"""As `x402-mpp gateway` has uvicorn serve; the proxy beside it is served in the same way."""
 
 OURS, PEERS = Path(sys.executable), places.python("python")
 
