@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import httpx
+import pytest
 
 from bridge.payers import account, credential, read_402
 from tests.interop.our_gateway import OurGateway
@@ -52,21 +53,24 @@ def test_a_download_passes_and_the_gateway_stays_small(
     _note("download", began, gateway)
 
 
+@pytest.mark.parametrize("in_chunks", [False, True])
 def test_an_upload_passes_and_the_gateway_stays_small(
-    upstream: Upstream, start_gateway: Callable[..., OurGateway]
+    upstream: Upstream, start_gateway: Callable[..., OurGateway], in_chunks: bool
 ) -> None:
-    """Likewise the other way."""
+    """Likewise the other way, whether its length is announced or not."""
     gateway = start_gateway(upstream.url)
     with httpx.Client(base_url=gateway.url, timeout=60) as client:
         asked = read_402(client.post("/paid/upload"), Protocol.MPP)
         name, value = credential(asked, account("big files"))
-        headers = {name: value, "Content-Length": str(SIZE), "Content-Type": "application/octet-stream"}
+        headers = {name: value, "Content-Type": "application/octet-stream"}
+        if not in_chunks:
+            headers["Content-Length"] = str(SIZE)
         began = time.monotonic()
         answer = client.post("/paid/upload", content=_pieces(), headers=headers)
     assert answer.status_code == 200, answer.text
     assert (answer.json()["bytes"], answer.json()["sha256"]) == (SIZE, _digest())
     assert gateway.memory_peak() < LIMIT
-    _note("upload", began, gateway)
+    _note("upload in chunks" if in_chunks else "upload", began, gateway)
 
 
 def test_a_slow_reader_fills_no_memory(upstream: Upstream, start_gateway: Callable[..., OurGateway]) -> None:
