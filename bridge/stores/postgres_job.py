@@ -48,13 +48,14 @@ class Shortcut(Generic[T]):
 class Job:
     """An operation, its deadline, and where its answer goes."""
 
-    __slots__ = ("again", "connection", "ended", "future", "operation", "shortcut", "timer")
+    __slots__ = ("again", "connection", "ended", "future", "operation", "shortcut", "since", "timer")
 
     def __init__(self, operation: Operation[Any], shortcut: Shortcut[Any] | None, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         self.operation = operation
         self.shortcut = shortcut
         self.future: asyncio.Future[Any] = loop.create_future()
+        self.since = loop.time()
         self.timer = loop.call_later(timeout, self._expire)
         self.again = False
         """It may have been carried out before."""

@@ -2,6 +2,8 @@
 
 A pool lends a connection out for one operation at a time, which costs as much as a claim does. A lane keeps what it
 has borrowed until nobody waits any more, and sends what waits together: one round trip and one commit for all of it.
+Another lane is opened only where an operation is kept waiting, as those that are open are held up by a lock or a long
+statement: more lanes have smaller groups, and more commits.
 """
 
 import asyncio
@@ -22,6 +24,9 @@ __all__ = ["PostgresLanes"]
 T = TypeVar("T")
 LARGEST_GROUP = 50
 """Operations in one round trip and transaction: some milliseconds for which others may wait for one of its rows."""
+
+HELD_UP_SECONDS = 0.01
+"""How long an operation waits for a lane before another one is opened for it: longer than a round trip takes."""
 
 RECONNECT_SECONDS = 0.5
 """How long the pool waits between attempts to connect, while the server is down and somebody asks."""
@@ -56,6 +61,8 @@ class PostgresLanes:
         self._max_connections = max_connections
         self._queue: deque[Job] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.TimerHandle | None = None
+        """When somebody looks next whether an operation is held up."""
         self._closed = False
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             kwargs=parameters,
@@ -97,10 +104,29 @@ class PostgresLanes:
             raise Unavailable("The payment store is closed.")
         job = Job(operation, shortcut, self._timeout)
         self._queue.append(job)
-        if len(self._lanes) < self._max_connections:
-            self._lanes.add(asyncio.create_task(self._serve(), name="x402-mpp-postgres"))
+        if not self._lanes:
+            self._open_lane()
+        elif self._looking is None:
+            self._look_later(HELD_UP_SECONDS)
         result: T = await job.future
         return result
+
+    def _open_lane(self) -> None:
+        self._lanes.add(asyncio.create_task(self._serve(), name="x402-mpp-postgres"))
+
+    def _look_later(self, seconds: float) -> None:
+        self._looking = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Open a lane for the operation that waits longest, where it has waited too long, and look again."""
+        self._looking = None
+        if not self._queue or len(self._lanes) >= self._max_connections:
+            return
+        left = self._queue[0].since + HELD_UP_SECONDS - asyncio.get_running_loop().time()
+        if left <= 0:
+            self._open_lane()
+            left = HELD_UP_SECONDS
+        self._look_later(left)
 
     async def _serve(self) -> None:
         try:

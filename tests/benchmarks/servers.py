@@ -29,7 +29,6 @@ class Spec:
     """The interpreter that runs it by uvicorn; None for Node."""
     app: str
     env: Mapping[str, str] = field(default_factory=dict)
-    workers: int = 1
     is_factory: bool = False
 
 
@@ -44,8 +43,6 @@ OURS, PEERS = Path(sys.executable), places.python("python")
 SPECS: dict[str, Spec] = {
     "ours": Spec("x402-mpp-bridge, claims in memory", OURS, "tests.benchmarks.apps.ours:app"),
     "ours-events": Spec("x402-mpp-bridge, claims in memory, events recorded", OURS, "tests.benchmarks.apps.ours:app"),
-    "ours-one": Spec("x402-mpp-bridge, one worker", OURS, "tests.benchmarks.apps.ours:app"),
-    "ours-two": Spec("x402-mpp-bridge, two workers", OURS, "tests.benchmarks.apps.ours:app", workers=2),
     "ours-sqlite": Spec("x402-mpp-bridge, claims in SQLite", OURS, "tests.benchmarks.apps.ours:app"),
     "upstream": Spec("an x402 v2 upstream", OURS, "tests.benchmarks.apps.upstream:app"),
     "gateway": Spec("the gateway", OURS, "tests.benchmarks.apps.gateway:gateway", is_factory=True),
@@ -79,7 +76,6 @@ class Server:
         if spec.python is not None:
             command = [str(spec.python), "-m", "uvicorn", spec.app, "--port", str(port), *UVICORN]
             command += ["--factory", *AS_THE_COMMAND] if spec.is_factory else []
-            command += ["--workers", str(spec.workers)] if spec.workers > 1 else []
         self._child = subprocess.Popen(
             ["taskset", "-c", cores, *command],
             cwd=places.ROOT if spec.python == OURS else APPS,
