@@ -9,9 +9,9 @@ import pytest
 
 from bridge.http1 import Http1Protocol
 from bridge.trailers import MAX_FIELDS, RESPONSE, request_trailers, takes_trailers
-from tests.bridge.gateway.lab import running, until
+from tests.bridge.gateway.lab import ON_BOTH_LOOPS, running, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ON_BOTH_LOOPS]
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"

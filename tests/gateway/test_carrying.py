@@ -176,6 +176,27 @@ def test_expect_100_continue(gateway: OurGateway) -> None:
     assert json.loads(rest.rpartition(b"\r\n\r\n")[2])["bytes"] == 100_000
 
 
+@pytest.mark.parametrize(("trailers", "status"), [(b"x-a: 1\r\n", 200), (b"x: 1\r\n" * 101, 431), (b"x : 1\r\n", 400)])
+def test_trailers_are_taken_within_bounds(gateway: OurGateway, trailers: bytes, status: int) -> None:
+    """By the command as it is: more of them than a request may have, and bad ones, are refused with a word."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as sock:
+        head = b"POST /upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        sock.sendall(head + b"5\r\nfirst\r\n0\r\n" + trailers + b"\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_an_answer_to_http_1_0_has_no_chunks(gateway: OurGateway) -> None:
+    """Its body ends with the connection."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as sock:
+        sock.sendall(b"GET /events?count=2&pause=0.1 HTTP/1.0\r\nHost: x\r\n\r\n")
+        said = b""
+        while part := sock.recv(65536):
+            said += part
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert body == b"data: 0\n\ndata: 1\n\n"
+
+
 def _body(sock: socket.socket) -> bytes:
     """What stands between the head of an answer and the end of the connection, out of its chunks if it has any."""
     data = b""

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 import uvicorn
 
 from bridge.gateway.app import Gateway
@@ -36,6 +37,12 @@ USDC = default_token(84532) or Asset(0, "", 0, "", "")
 
 RECEIPT = {V1: "x-payment-response", V2: "payment-response", MPP: "payment-receipt"}
 EXTENSIONS = {"bazaar": {"info": {"input": {"type": "http", "method": "GET"}}, "schema": {"type": "object"}}}
+
+ON_BOTH_LOOPS = pytest.mark.parametrize(
+    "anyio_backend",
+    [pytest.param(("asyncio", {"use_uvloop": name == "uvloop"}), id=name) for name in ("asyncio", "uvloop")],
+)
+"""The command runs on uvloop, where that is installed, and an application of one's own on either."""
 
 Script = Callable[["Server", Any, Any, Any], Awaitable[None]]
 

@@ -14,8 +14,9 @@ from bridge.gateway.errors import Unanswered, Unreached
 from bridge.gateway.forward import Answer, Forwarder
 from bridge.gateway.pool import _context
 from bridge.gateway.upstreams import Upstream
+from tests.bridge.gateway.lab import ON_BOTH_LOOPS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ON_BOTH_LOOPS]
 
 Says = Callable[["Raw", asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -12,10 +12,22 @@ from litestar import Litestar
 from bridge.http1 import Http1Protocol
 from bridge.litestar.gateway import GatewayPlugin
 from bridge.trailers import MAX_FIELDS, request_trailers
-from tests.bridge.gateway.lab import MPP, PROTOCOLS, V1, V2, Lab, Script, Server, gateway_before, running, until
+from tests.bridge.gateway.lab import (
+    MPP,
+    ON_BOTH_LOOPS,
+    PROTOCOLS,
+    V1,
+    V2,
+    Lab,
+    Script,
+    Server,
+    gateway_before,
+    running,
+    until,
+)
 from translators.payment import Protocol
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ON_BOTH_LOOPS]
 
 Fields = Sequence[tuple[bytes, bytes]]
 TE = "TE: trailers\r\nConnection: close, TE\r\n"
@@ -177,9 +189,10 @@ async def test_more_trailers_than_an_answer_may_have() -> None:
 
     async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n")
-        await asyncio.sleep(0.1 if b"/slow" in request else 0)
-        writer.write(b"0\r\n" + many + b"\r\n")
+        parts = [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n", b"0\r\n" + many + b"\r\n"]
+        for part in parts if b"/slow" in request else [b"".join(parts)]:
+            writer.write(part)
+            await asyncio.sleep(0.1)
         await reader.read()
         writer.close()
 

@@ -11,10 +11,10 @@ from bridge.gateway.body import Body
 from bridge.gateway.errors import ClientGone, TooLarge, Unanswered, Unreached
 from bridge.gateway.forward import Answer, Forwarder
 from bridge.gateway.upstreams import Upstream
-from tests.bridge.gateway.lab import until
+from tests.bridge.gateway.lab import ON_BOTH_LOOPS, until
 from tests.bridge.gateway.test_connection import OK, read
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, ON_BOTH_LOOPS]
 
 Serves = Callable[["Peer"], Awaitable[None]]
 CHUNKED = (b"transfer-encoding", b"chunked")
