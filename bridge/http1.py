@@ -7,6 +7,7 @@ Trailers of an answer are ASGI's extension `http.response.trailers`; those of a 
 them for such: a recipient must not (RFC 9112, section 7.1.2).
 """
 
+from collections.abc import Coroutine
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -21,6 +22,8 @@ _TOO_LARGE = b"the request's trailers are longer than is taken here"
 class _Cycle(RequestResponseCycle):
     """A request and its answer, which may end with trailers. It has no state of its own: uvicorn makes it."""
 
+    _is_more = False
+    """It goes beyond what uvicorn sends."""
     _says_trailers = False
     """The application said that trailers will come."""
     _has_trailer_section = False
@@ -30,14 +33,24 @@ class _Cycle(RequestResponseCycle):
     """An answer without a length in HTTP/1.0, which has no chunks (RFC 9112, section 6.1)."""
     _lines: tuple[bytes, ...] = ()
 
-    async def send(self, message: Any) -> None:
-        """ASGI's `send`."""
+    def send(self, message: Any) -> Coroutine[Any, Any, None]:
+        """ASGI's `send`. Most answers are uvicorn's affair, and cost no call more."""
+        if not self._is_more:
+            is_start = message["type"] == "http.response.start"
+            if not is_start or not (message.get("trailers") or self.scope["http_version"] == "1.0"):
+                return super().send(message)
+            self._is_more = True
+        return self._send(message)
+
+    async def _send(self, message: Any) -> None:
         kind = message["type"]
         if kind == "http.response.start" and not self.response_started:
             await self._start(message)
         elif kind == "http.response.body" and not self._is_body_over:
             await self._send_body(message)
-        elif kind == "http.response.trailers" and self._is_body_over:
+        elif self._is_body_over:
+            if kind != "http.response.trailers":
+                raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after the response's body.")
             await self._send_trailers(message)
         elif kind != "http.response.trailers" or not self._says_trailers or not self.response_complete:
             await super().send(message)
@@ -99,23 +112,27 @@ class Http1Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools. Behind the body it is a trailer, and no header."""
+        name = name.lower()
         if self._trailers is None:
-            super().on_header(name, value)
+            # As uvicorn does it.
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
             return
         try:
-            self._trailers.add(name.lower(), value)
+            self._trailers.add(name, value)
         except ValueError:
             self._has_too_many = True
             raise
 
     def on_headers_complete(self) -> None:
         """See httptools."""
-        self._trailers = Collected()
+        trailers = self._trailers = Collected()
         scope: Any = self.scope
-        scope["extensions"] = {REQUEST: {"headers": self._trailers.fields}}
-        if self.parser.get_http_version() != "1.0":
-            scope["extensions"][RESPONSE] = {}
         super().on_headers_complete()
+        scope["extensions"] = {REQUEST: {"headers": trailers.fields}}
+        if scope["http_version"] != "1.0":
+            scope["extensions"][RESPONSE] = {}
         cycle: Any = self.cycle
         if cycle is not None and cycle.scope is scope:
             # uvicorn makes it itself, and asks nobody of which class; its task has not begun.

@@ -157,6 +157,8 @@ async def test_an_answer_without_trailers_is_as_it_was() -> None:
         [start(), body(b"ok"), trailers((b"x-a", b"1\r\nx-b: 2"))],
         [start(), body(b"ok"), trailers((b"x a", b"1"))],
         [start(), body(b"o", more=True), trailers()],
+        [start(), body(b"ok"), body(b"more"), trailers()],
+        [start(), body(b"ok"), start(), trailers()],
     ],
 )
 async def test_an_answer_that_is_not_ended_is_broken_off(messages: list[Any]) -> None:
