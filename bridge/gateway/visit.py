@@ -6,9 +6,7 @@ in another protocol                  -> the gate: verify, claim, pass on transla
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from bridge.asgi import Delivery, send_response
 from bridge.attempt import Replayed, digest_for
@@ -16,51 +14,39 @@ from bridge.credentials import PresentedCredential, UnreadableCredential, read_c
 from bridge.gate import Admitted, Free, Refused
 from bridge.gateway import documents, problems
 from bridge.gateway.challenges import Moment
-from bridge.gateway.demands import Asked, read_402
+from bridge.gateway.demands import Asked
 from bridge.gateway.exchange import Exchange, Refusal
 from bridge.gateway.forward import Answer, Body, TooLarge, Unanswered, Unreached, relay
 from bridge.gateway.headers import (
-    CREDENTIALS,
     Headers,
     allowing_payments,
-    named_in_connection,
-    request_headers,
     without,
 )
+from bridge.gateway.hop import Hop
 from bridge.gateway.native import as_asked, read_native
 from bridge.gateway.parts import Parts
+from bridge.gateway.sealed import read_sealed
 from bridge.gateway.told import Told
 from bridge.gateway.upstreams import Upstream
 from bridge.gateway.websocket import pass_through
 from bridge.levers.entrance import Entrance
 from bridge.randomness import fresh_id
-from bridge.request import PaidRequest
 from bridge.responses import Notice, failed_receipt, lever_headers, lever_members, plain_refusal
 from bridge.routes import ALL_PROTOCOLS, PaidRoute, SettlePolicy
-from bridge.trailers import request_trailers, takes_trailers
+from bridge.trailers import takes_trailers
 from bridge.verifier import Verified
-from translators import mpp
-from translators.binding import check_challenge_id
-from translators.completion import Place, naming, restored_url
 from translators.errors import IdempotencyConflict, PaymentError, ProtocolRefused, Unavailable
 from translators.payment import Offer, Protocol
-from translators.upstream import Demand, Terms, is_paid_by, longest_timeout, unseal_terms
-from translators.wire import mpp as mpp_wire
+from translators.upstream import Demand, Terms, is_paid_by, longest_timeout
 
 __all__ = ["Visit"]
 
 _VERSION = {Protocol.X402_V1: 1, Protocol.X402_V2: 2}
 _PROTOCOL = {1: Protocol.X402_V1, 2: Protocol.X402_V2}
-_OF_THE_BODY = (b"content-length", b"transfer-encoding", b"trailer")
 _RECEIPTS = (b"payment-response", b"x-payment-response")
 _ASK_AS_BEFORE = IdempotencyConflict(
     "this idempotency key was paid for, and its answer failed: send the credential again that came with it first"
 )
-
-
-async def _nothing() -> dict[str, Any]:
-    """ASGI's `receive` of a request without a body."""
-    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 class Visit:
@@ -76,38 +62,17 @@ class Visit:
         self._upstream = upstream
         self._scope = scope
         self._send = send
-        peer = parts.trusted.peer(scope)
-        told = f"{peer.proto}://{peer.host}" if peer.proto and peer.host else None
-        if peer.forwarded:
-            # Who is told apart by address is the proxy's client, not the proxy.
-            scope = {**scope, "client": (peer.address, 0)}
-        self.request = PaidRequest(scope, receive, parts.public or told)
-        self._target = upstream.target(path, scope.get("query_string", b""))
-        proto, public_host = _as_told(self.request.origin)
-        by_public = parts.config.host_header == "public" or (parts.config.host_header is None and not upstream.is_tls)
-        self._headers = request_headers(
-            self._scope,
-            peer,
-            host=public_host if by_public else upstream.authority.encode("latin-1"),
-            public_host=public_host,
-            proto=proto,
-        )
+        self._hop = Hop(parts, upstream, path, scope, receive)
+        self.request = self._hop.request
         self._route = f"{self.request.method} {self.request.path}"
         self._told = Told(parts.events, self.request, self._route)
-        self._mounted_at = self.request.path[: len(self.request.path) - len(path)]
         self._is_document = documents.is_document(self.request.method, path)
         if self._is_document:
-            self._headers = without(self._headers, documents.CONDITIONS)
-
-    @property
-    def _place(self) -> Place:
-        """Where the upstream is, and where clients find it."""
-        upstream, request = self._upstream, self.request
-        return Place(own=upstream.own, public=request.origin + self._mounted_at + upstream.prefix, url=request.url)
+            self._hop.leave_out(documents.CONDITIONS)
 
     async def run(self) -> None:
         """Answer it. Raises `Unreached`, `Unanswered`, `TooLarge` or `ClientGone` where the upstream does not."""
-        self._check_announced()
+        self._hop.check_announced()
         try:
             presented = read_credential(self._scope["headers"])
         except UnreadableCredential as unreadable:
@@ -115,7 +80,7 @@ class Visit:
             await self._unreadable(unreadable)
             return
         if presented is None:
-            await self._answer(await self._pass_on(None, once=False))
+            await self._answer(await self._hop.pass_on(None, once=False))
             return
         self._comes_in(presented.protocol)
         if presented.protocol is Protocol.MPP:
@@ -130,68 +95,10 @@ class Visit:
 
     async def websocket(self) -> None:
         """Pass a WebSocket through. Nothing is charged for one, though the upstream may decline it unpaid."""
-        headers, seconds = self._headers, self._parts.config.timeout
+        hop, seconds = self._hop, self._parts.config.timeout
         await pass_through(
-            self._upstream, self._target, headers, self._scope, self.request.receive, self._send, seconds=seconds
+            self._upstream, hop.target, hop.headers, self._scope, self.request.receive, self._send, seconds=seconds
         )
-
-    # Passing on
-
-    async def _body(self) -> Body | bytes:
-        """The request's body: whole where it is short, so that it can be told and sent again, else as it comes."""
-        limit, length = self._parts.config.max_body, self.request.header(b"content-length")
-        if length in (None, "0") and self.request.header(b"transfer-encoding") is None:
-            return b""
-        short = await self.request.body(self._parts.config.bind_body_bytes)
-        if short is not None:
-            return short
-        headers = self._scope["headers"]
-        return Body(self.request.receive, limit, request_trailers(self._scope), named_in_connection(headers))
-
-    def _check_announced(self) -> None:
-        """Raise `TooLarge` for a body that says so itself, before a payment is claimed that could not be passed on."""
-        limit, length = self._parts.config.max_body, self.request.header(b"content-length")
-        if limit is not None and length is not None and (not length.isdecimal() or int(length) > limit):
-            raise TooLarge
-
-    async def _pass_on(self, credential: tuple[bytes, bytes] | None, *, once: bool = True) -> Answer:
-        """Send the request on, with `credential` in the place of the one that it came with; None: as it came."""
-        headers = self._headers
-        if credential is not None:
-            headers = [*without(headers, CREDENTIALS), credential]
-        method = self.request.method
-        body = await self._body()
-        expects = isinstance(body, Body) and (self.request.header(b"expect") or "").lower() == "100-continue"
-        return await self._parts.forwarder.send(
-            self._upstream, method, self._target, headers, body, once=once, expects=expects
-        )
-
-    async def _probe(self) -> "Asked | Answer":
-        """Ask the upstream what it asks of this request, unpaid; its answer where that is no 402 of x402."""
-        headers = without(self._headers, (*CREDENTIALS, b"accept-encoding"))
-        body = await self._body()
-        if isinstance(body, Body):
-            # Too long to be sent twice.
-            headers = [*without(headers, _OF_THE_BODY), (b"content-length", b"0")]
-            body = b""
-        answer = await self._parts.forwarder.send(
-            self._upstream, self.request.method, self._target, headers, body, once=False
-        )
-        return await self._read(answer) if answer.status == 402 else answer
-
-    async def _read(self, answer: Answer) -> "Asked | Answer":
-        """A 402 as what it asks, or as it is where nobody here can read it."""
-        asked = await read_402(answer)
-        if asked is None:
-            return answer
-        self._parts.learned.note(
-            self._upstream,
-            self.request.method,
-            self.request.path,
-            asked.demand,
-            named=naming(asked.demand, self._place),
-        )
-        return asked
 
     # No credential
 
@@ -204,13 +111,13 @@ class Visit:
                 await self._describe(answer)
             await self._relay(answer)
             return
-        asked = await self._read(answer)
+        asked = await self._hop.read(answer)
         if isinstance(asked, Answer):
             await self._relay(asked)
             return
         correlation_id = fresh_id()
         moment, entrance = await self._moment(correlation_id), self._entrance(asked.demand)
-        headers, body = self._parts.challenger.complete(asked, self._place, moment, entrance=entrance)
+        headers, body = self._parts.challenger.complete(asked, self._hop.place, moment, entrance=entrance)
         hidden: Collection[Protocol] = ()
         if entrance is not None:
             hidden = ALL_PROTOCOLS.difference(entrance.doors.offered)
@@ -237,23 +144,21 @@ class Visit:
 
     async def _describe(self, answer: Answer) -> None:
         """Put what is paid into the upstream's document."""
-        upstream, parts = self._upstream, self._parts
-        base = self._mounted_at + (upstream.prefix if upstream.replaces else "")
+        hop, upstream, parts = self._hop, self._upstream, self._parts
+        prefix = upstream.prefix if upstream.replaces else ""
 
         def seen() -> Iterable[tuple[str, str, Demand]]:
             for method, path, demand in parts.learned.all(upstream):
-                yield method, path.removeprefix(base), demand
+                yield method, path.removeprefix(hop.mounted_at + prefix), demand
 
         async def ask(path: str) -> None:
-            scope = {**self._scope, "path": base + path, "raw_path": (base + path).encode(), "query_string": b""}
-            visit = Visit(parts, upstream, base[len(self._mounted_at) :] + path, scope, _nothing, self._send)
-            asked = await visit._probe()
+            asked = await hop.elsewhere(prefix + path).probe()
             await (asked if isinstance(asked, Answer) else asked.answer).close()
 
         def protocols(demand: Demand) -> frozenset[Protocol]:
             return parts.adds | {_PROTOCOL[version] for version in demand.versions}
 
-        public = self._place.public if upstream.replaces else self.request.origin + self._mounted_at
+        public = hop.place.public if upstream.replaces else self.request.origin + hop.mounted_at
         own = upstream.own if upstream.replaces else upstream.origin
         await documents.describe(answer, seen, ask, protocols, (own, public))
 
@@ -288,33 +193,24 @@ class Visit:
         await self._refuse(Refusal(error, protocol), None, is_native=False)
 
     async def _mpp(self, presented: PresentedCredential) -> None:
-        genuine = self._genuine(presented.token)
-        terms = _sealed_terms(genuine)
-        if terms is not None:
+        found = read_sealed(presented.token, self._parts.keys)
+        if found is not None:
+            genuine, terms = found
             # Looked into once: the gate's verifier has the same keys.
             presented = PresentedCredential(presented.protocol, presented.token, genuine)
             # The challenge says what the upstream asked: it need not be asked again.
             demand = self._parts.learned.demand(self._upstream, self.request.method, self.request.path)
             await self._through_gate(presented, [terms], _PROTOCOL[terms.version], None, demand)
             return
-        asked = await self._probe()
+        asked = await self._hop.probe()
         if isinstance(asked, Answer):
             await self._answer(asked)
         elif asked.demand.has_mpp:
             # Not ours: an upstream that takes MPP payments of its own gets what is meant for it.
             if not await self._turned_away(presented.protocol, asked.demand, self._parts.config.challenge_seconds):
-                await self._answer(await self._pass_on(None))
+                await self._answer(await self._hop.pass_on(None))
         else:
             await self._through_gate(presented, asked.demand.terms, _spoken(asked.demand), asked, asked.demand)
-
-    def _genuine(self, token: bytes) -> mpp_wire.Credential | None:
-        """The credential, if its challenge is ours."""
-        try:
-            credential = mpp_wire.decode_credential(token)
-            check_challenge_id(self._parts.keys, credential.challenge)
-        except PaymentError:
-            return None
-        return credential
 
     async def _x402(self, presented: PresentedCredential) -> None:
         parts, request = self._parts, self.request
@@ -327,15 +223,16 @@ class Visit:
         shut = parts.levers.shut(self._route, request)
         if hedged and not shut.isdisjoint(_VERSION):
             # The upstream would choose between the two, and may choose what is shut: it gets the one that was read.
-            self._headers, hedged = without(self._headers, (b"x-payment",), mpp=False), False
+            self._hop.leave_out((b"x-payment",))
+            hedged = False
         is_unknown = versions is None or (demand is None and presented.protocol in shut)
         if not hedged and (is_unknown or (crosses and not _fits(presented, demand))):
-            found = await self._probe()
+            found = await self._hop.probe()
             if isinstance(found, Answer):
-                if found.status == 402 or isinstance(await self._body(), Body):
+                if found.status == 402 or isinstance(await self._hop.body(), Body):
                     # Nothing that can be read, or not an answer to this request: the upstream knows better.
                     await found.close()
-                    await self._answer(await self._pass_on(None))
+                    await self._answer(await self._hop.pass_on(None))
                 else:
                     # Free, or refused for a reason of its own; asked twice, it might do its work twice.
                     await self._answer(found)
@@ -348,21 +245,8 @@ class Visit:
             assert demand is not None
             await self._through_gate(presented, demand.terms, _spoken(demand), asked, demand)
 
-    def _restore_url(self) -> None:
-        """Give the upstream the URL that it knows its resource by, where its challenge was given the public one.
-
-        Only where it does not use the public one itself: everything else goes on byte for byte.
-        """
-        named = self._parts.learned.named(self._upstream)
-        if named is None:
-            return
-        self._headers = [
-            (name, restored_url(value, self._place, named) if name == b"payment-signature" else value)
-            for name, value in self._headers
-        ]
-
     async def _native(self, presented: PresentedCredential, demand: Demand | None) -> None:
-        self._restore_url()
+        self._hop.restore_url()
         offers = [terms.offer for terms in demand.terms] if demand is not None else []
         verified = read_native(presented, offers)
         if verified is not None:
@@ -372,7 +256,7 @@ class Visit:
             return
         if await self._turned_away(presented.protocol, demand, longest_timeout(demand) if demand is not None else 0):
             return
-        answer = await self._pass_on(None)
+        answer = await self._hop.pass_on(None)
         self._told.passed(presented.protocol, answer.status)
         await self._answer(answer)
 
@@ -410,8 +294,8 @@ class Visit:
         exchange = Exchange(
             terms=terms_of,
             protocol=upstream_protocol,
-            pass_on=self._pass_on,
-            read=self._read,
+            pass_on=self._hop.pass_on,
+            read=self._hop.read,
             chain=parts.chain,
             responder=parts.responder,
             events=parts.events,
@@ -488,7 +372,7 @@ class Visit:
         ):
             # Used before, as far as we know: what that means to its own clients is the upstream's to say. A payment
             # beside the one that its idempotency key stands for was not used, and would be charged.
-            await self._answer(await self._pass_on(None))
+            await self._answer(await self._hop.pass_on(None))
         else:
             # What is shut, the upstream has not seen.
             await self._refuse(refusal, exchange.asked or asked, is_native=exchange.is_native and not is_shut)
@@ -501,7 +385,7 @@ class Visit:
             await send_response(self._send, plain, self.request.method)
             return
         if asked is None:
-            found = await self._probe()
+            found = await self._hop.probe()
             if isinstance(found, Answer):
                 # It asks for nothing now.
                 await self._relay(found)
@@ -513,7 +397,7 @@ class Visit:
         payer = refusal.unsettled.authorization.payer if refusal.unsettled is not None else ""
         headers, body = self._parts.challenger.complete(
             asked,
-            self._place,
+            self._hop.place,
             moment,
             error,
             is_native=is_native,
@@ -524,24 +408,6 @@ class Visit:
         if refusal.unsettled is not None and not is_native:
             headers += failed_receipt(refusal.unsettled, error.reason)
         await self._send_402(asked.answer, headers, body)
-
-
-def _sealed_terms(genuine: mpp_wire.Credential | None) -> Terms | None:
-    """What the upstream asked when this challenge was made; None where none of ours says so."""
-    if genuine is None:
-        return None
-    try:
-        sealed = mpp.carried_terms(genuine.challenge)
-        return unseal_terms(sealed) if sealed is not None else None
-    except PaymentError:
-        return None
-
-
-@lru_cache(maxsize=256)
-def _as_told(origin: str) -> tuple[bytes, bytes]:
-    """Scheme and authority of an origin, as headers name them."""
-    parts = urlsplit(origin)
-    return parts.scheme.encode(), parts.netloc.encode("latin-1")
 
 
 def _status(error: PaymentError, protocol: Protocol | None) -> int:
