@@ -33,6 +33,9 @@ class Finder(TypingProtocol):
         ...
 
 
+AT_ONCE = 10
+"""How many payments of a round are looked into at once."""
+
 REMEMBERED = 10_000
 """Payments of which this process remembers what it said."""
 
@@ -104,7 +107,14 @@ class Reconciler:
         rows = await self._store.take_over(
             owner=owner, now=now, lease_until=now + self._lease_seconds, limit=self._batch
         )
-        return [await self.resolve(row) for row in rows]
+        at_once = asyncio.Semaphore(AT_ONCE)
+
+        async def looked_into(row: Record) -> Resolution:
+            async with at_once:
+                return await self.resolve(row)
+
+        # Side by side: as long as a row is held, its payer is told to wait, and a node may take its time over another.
+        return await asyncio.gather(*(looked_into(row) for row in rows))
 
     async def resolve(self, record: Record) -> Resolution:
         """Find out about one row, whose owner the caller is, and move it on; raises nothing."""

@@ -111,6 +111,34 @@ async def test_two_reconcilers_never_hold_one_row() -> None:
     assert len(ids) == len(set(ids)) == 10
 
 
+async def test_one_row_does_not_hold_up_the_others() -> None:
+    """A payer whose payment is in a round's hands is told to wait: for what becomes of it, not of all before it.
+
+    Of one the node says nothing for long, of another it says what nobody understands.
+    """
+    answered = asyncio.Event()
+
+    class Stuck(Oracle):
+        async def find(self, record: Record) -> Found | None:
+            if record.id == rows[0].id:
+                await answered.wait()
+            if record.id == rows[1].id:
+                raise RuntimeError("what is this?")
+            return await super().find(record)
+
+    store = MemoryStore()
+    rows = [await put(store, State.UNKNOWN, number) for number in range(1, 31)]
+    going = asyncio.ensure_future(reconciler(store, Stuck(found(Fate.UNUSED)), []).once())
+    async with asyncio.timeout(5):
+        free: list[Record | None] = []
+        while len(free) < 28:
+            await asyncio.sleep(0.01)
+            free = [row for row in [await store.get(row.id) for row in rows] if row and row.lease_until <= NOW + LEASE]
+    answered.set()
+    with pytest.raises(RuntimeError):
+        await going
+
+
 async def test_a_round_that_fails_is_not_the_last() -> None:
     """The schedule goes on after a store that was away."""
 
