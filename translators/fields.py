@@ -14,8 +14,12 @@ _UINT = re.compile(r"0|[1-9][0-9]{0,77}")
 _UINT256_MAX = 2**256 - 1
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str, what: str) -> str:
-    """A 20-byte address in lower case: addresses are compared by value, so the checksum's case is dropped."""
+    """A 20-byte address in lower case: addresses are compared by value, so the checksum's case is dropped.
+
+    Payers come again, and so do prices and times: what was read is remembered for a while, here and below.
+    """
     if _ADDRESS.fullmatch(text) is None:
         raise MalformedError(f"{what} is not a 20-byte address")
     return text.lower()
@@ -28,6 +32,7 @@ def parse_word(text: str, what: str) -> str:
     return text.lower()
 
 
+@lru_cache(maxsize=4096)
 def parse_uint256(text: str, what: str) -> int:
     """A decimal integer without sign, leading zeros or white space, of at most 256 bits."""
     if _UINT.fullmatch(text) is None or (number := int(text)) > _UINT256_MAX:
