@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
@@ -53,7 +54,6 @@ class Desk:
         clock: Clock,
         lease_seconds: float,
         tracing: Tracing = NO_TRACING,
-        at_work: set[asyncio.Task[Any]] | None = None,
     ) -> None:
         self.store = store
         self.settler = settler
@@ -61,19 +61,13 @@ class Desk:
         self.clock = clock
         self.lease_seconds = lease_seconds
         self.tracing = tracing
-        self.at_work: set[asyncio.Task[Any]] = set() if at_work is None else at_work
+        self.at_work: set[asyncio.Task[Any]] = set()
 
     def beside(self, settler: Settler, responder: Responder) -> "Desk":
         """A desk for one payment that somebody else settles and tells of. Closing waits for its work as well."""
-        return Desk(
-            store=self.store,
-            settler=settler,
-            responder=responder,
-            clock=self.clock,
-            lease_seconds=self.lease_seconds,
-            tracing=self.tracing,
-            at_work=self.at_work,
-        )
+        desk = copy(self)
+        desk.settler, desk.responder = settler, responder
+        return desk
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `work` as a task of the gate's own, which closing waits for and no request can cancel."""

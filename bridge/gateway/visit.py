@@ -17,11 +17,7 @@ from bridge.gateway.challenges import Moment
 from bridge.gateway.demands import Asked
 from bridge.gateway.exchange import Exchange, Refusal
 from bridge.gateway.forward import Answer, Body, TooLarge, Unanswered, Unreached, relay
-from bridge.gateway.headers import (
-    Headers,
-    allowing_payments,
-    without,
-)
+from bridge.gateway.headers import Headers, allowing_payments, without
 from bridge.gateway.hop import Hop
 from bridge.gateway.native import as_asked, read_native
 from bridge.gateway.parts import Parts
