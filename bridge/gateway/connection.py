@@ -266,7 +266,7 @@ class Connection(asyncio.Protocol):
 
 
 class Reply:
-    """What a request is answered with, as a `Source`."""
+    """What a request is answered with: its start comes with `begin`, its body after that."""
 
     __slots__ = ("_connection", "_incoming", "stall", "status")
 

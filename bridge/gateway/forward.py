@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from bridge.gateway.body import Body
+from bridge.gateway.connection import Reply
 from bridge.gateway.errors import ClientGone, TooLarge, Unanswered, Unreached
 from bridge.gateway.headers import Headers, named_in_connection, response_headers
 from bridge.gateway.pool import Pool
-from bridge.gateway.source import Source
 from bridge.gateway.upstreams import Upstream
 from bridge.trailers import announcement, passable
 
@@ -26,7 +26,7 @@ class Answer:
 
     __slots__ = ("_body", "_head", "_is_replaced", "_parts", "_source", "headers", "status")
 
-    def __init__(self, source: Source, body: Body | None) -> None:
+    def __init__(self, source: Reply, body: Body | None) -> None:
         self._source = source
         self._body = body
         self.status = source.status
