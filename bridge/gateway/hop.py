@@ -75,13 +75,10 @@ class Hop:
 
     async def body(self) -> Body | bytes:
         """The request's body: whole where it is short, so that it can be told and sent again, else as it comes."""
-        limit, length = self.parts.config.max_body, self.request.header(b"content-length")
-        if length in (None, "0") and self.request.header(b"transfer-encoding") is None:
-            return b""
         short = await self.request.body(self.parts.config.bind_body_bytes)
         if short is not None:
             return short
-        headers = self._scope["headers"]
+        headers, limit = self._scope["headers"], self.parts.config.max_body
         return Body(self.request.receive, limit, request_trailers(self._scope), named_in_connection(headers))
 
     def check_announced(self) -> None:

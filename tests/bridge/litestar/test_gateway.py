@@ -16,6 +16,7 @@ from bridge.litestar.gateway import GatewayPlugin
 from bridge.payers import credential, read_402
 from bridge.stores import MemoryStore
 from tests.bridge.gateway.lab import KEY, PAYER, PROTOCOLS, Server, mpp_challenges, running
+from tests.bridge.harness import Message, receive_of, scope_of
 from translators.payment import Protocol
 
 pytestmark = pytest.mark.anyio
@@ -64,4 +65,19 @@ async def test_a_gateway_is_an_asgi_application() -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             answer = await http.get("/legacy/report")
             assert (answer.status_code, server.last.target) == (402, "/report")
+        await gateway.close()
+
+
+@pytest.mark.parametrize("parts", [[b"one two"], [b"one ", b"two"]])
+async def test_a_body_of_http_2_reaches_the_upstream(parts: list[bytes]) -> None:
+    """Under a server that speaks HTTP/2 a body has no length, and is none the less for it."""
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async with behind() as (server, gateway):
+        await gateway(scope_of("POST", http_version="2"), receive_of(parts), send)
+        assert messages[0]["status"] == 402
+        assert server.last.body == b"one two"
         await gateway.close()
