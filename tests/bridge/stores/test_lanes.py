@@ -76,27 +76,64 @@ def test_redis_lanes_leave_nobody_behind(monkeypatch: pytest.MonkeyPatch) -> Non
     asyncio.run(use())
 
 
+class Lanes:
+    """Lanes to PostgreSQL whose connections ask `answers`."""
+
+    def __init__(self, answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Connection:
+            closed = False
+
+        class Pool:
+            @asynccontextmanager
+            async def connection(self) -> AsyncIterator[Connection]:
+                yield Connection()
+
+        async def configure(_connection: object) -> None:
+            pass
+
+        self._answers = answers
+        self._lanes = postgres_lanes.PostgresLanes(parameters={}, configure=configure, timeout=5, max_connections=3)
+        monkeypatch.setattr(self._lanes, "_pool", Pool())
+
+    async def call(self) -> None:
+        async def operation(_connection: object, _again: bool) -> None:
+            await self._answers.ask()
+
+        await self._lanes.run(operation)
+
+
 def test_postgresql_lanes_leave_nobody_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that is called when all lanes have just run out of operations is carried out."""
-    answers = Answers()
-
-    class Connection:
-        closed = False
-
-    class Pool:
-        @asynccontextmanager
-        async def connection(self) -> AsyncIterator[Connection]:
-            yield Connection()
-
-    async def configure(_connection: object) -> None:
-        pass
-
-    async def operation(_connection: object, _again: bool) -> None:
-        await answers.ask()
+    # Every lane is opened at once.
+    monkeypatch.setattr(postgres_lanes, "HELD_UP_SECONDS", 0)
 
     async def use() -> None:
-        lanes = postgres_lanes.PostgresLanes(parameters={}, configure=configure, timeout=5, max_connections=3)
-        monkeypatch.setattr(lanes, "_pool", Pool())
-        await come_when_all_is_done(lambda: lanes.run(operation), answers, 3)
+        answers = Answers()
+        await come_when_all_is_done(Lanes(answers, monkeypatch).call, answers, 3)
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize(("seconds", "lanes_at_once"), [(60.0, 1), (0.01, 3)])
+def test_postgresql_has_another_lane_for_those_who_are_held_up(
+    seconds: float, lanes_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before: whoever comes meanwhile shares the next commit. And no more than there may be connections."""
+    monkeypatch.setattr(postgres_lanes, "HELD_UP_SECONDS", seconds)
+
+    async def use() -> None:
+        answers = Answers()
+        lanes = Lanes(answers, monkeypatch)
+        calls = [asyncio.create_task(lanes.call()) for _ in range(5)]
+        for _ in range(500):
+            if len(answers.waiting) == lanes_at_once:
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert len(answers.waiting) == lanes_at_once
+        for _ in range(5):
+            answers.give()
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(asyncio.gather(*calls), 5)
 
     asyncio.run(use())
