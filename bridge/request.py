@@ -9,6 +9,8 @@ __all__ = ["PaidRequest"]
 
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
+_WITHOUT_CONTENT = frozenset(("GET", "HEAD", "DELETE", "OPTIONS", "TRACE"))
+"""Methods whose requests have no body that means anything in general (RFC 9110, section 9.3)."""
 _LONGEST_AGENT = 256
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -19,7 +21,7 @@ Message = MutableMapping[str, Any]
 class PaidRequest:
     """An HTTP request as ASGI hands it over, with a body that can be read and still be received by the application."""
 
-    __slots__ = ("_begun", "_body", "_first", "_receive", "_replayed", "headers", "method", "origin", "path", "scope")
+    __slots__ = ("_body", "_first", "_receive", "_replayed", "headers", "method", "origin", "path", "scope")
 
     def __init__(self, scope: Scope, receive: Callable[[], Awaitable[Message]], public_url: str | None) -> None:
         self.scope = scope
@@ -32,8 +34,6 @@ class PaidRequest:
         self.origin = public_url or self._own_origin()
         """Scheme and authority (and a prefix, where one is configured) that clients reach this server under."""
         self._receive = receive
-        self._begun: Message | None = None
-        """The first part of a body, taken to see whether there is more."""
         self._body: bytes | None = None
         self._replayed = False
 
@@ -80,7 +80,7 @@ class PaidRequest:
     async def body(self, limit: int) -> bytes | None:
         """The whole body, or None when it is longer than `limit` bytes or its length is not announced.
 
-        No more is read than will fit, so that the application can still receive all of it.
+        Nothing is read unless it will fit, so that the application can still receive all of it.
         """
         if self._body is not None:
             return self._body if len(self._body) <= limit else None
@@ -90,28 +90,16 @@ class PaidRequest:
         length = self.header(b"content-length")
         if length is None:
             # HTTP/2 and 3 frame a body themselves, so a head without a length says nothing (RFC 9113, section 8.1.1).
-            return b"" if self.scope.get("http_version", "1.1").startswith("1") else await self._short(limit)
+            is_unsaid = not self.scope.get("http_version", "1.1").startswith("1")
+            return None if is_unsaid and self.method not in _WITHOUT_CONTENT else b""
         if _LENGTH.fullmatch(length) is None or int(length) > limit:
             return None
         return await self._read()
 
-    async def _short(self, limit: int) -> bytes | None:
-        """The body where it came in one part."""
-        if self._begun is None:
-            self._begun = await self._receive()
-        if self._begun["type"] != "http.request" or self._begun.get("more_body", False):
-            return None
-        body = await self._read()
-        return body if body is not None and len(body) <= limit else None
-
-    async def _next(self) -> Message:
-        begun, self._begun = self._begun, None
-        return await self._receive() if begun is None else begun
-
     async def _read(self) -> bytes | None:
         parts = []
         while True:
-            message = await self._next()
+            message = await self._receive()
             if message["type"] != "http.request":
                 return None
             parts.append(message.get("body", b""))
@@ -132,4 +120,4 @@ class PaidRequest:
         if self._body is not None and not self._replayed:
             self._replayed = True
             return {"type": "http.request", "body": self._body, "more_body": False}
-        return await self._next()
+        return await self._receive()
