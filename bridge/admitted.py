@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from bridge.clock import Clock
+from bridge.holds import Holds
 from bridge.replays import Capture
 from bridge.responses import Headers, Responder, Response
 from bridge.settlers.base import Fate, Settler
@@ -25,7 +26,7 @@ from translators.errors import AlreadyUsed, OutcomeUnknown, PaymentError, Settle
 from translators.lifecycle import State
 from translators.payment import Payment, Protocol, Resource, Settlement
 
-__all__ = ["Admitted", "Desk", "Hold", "Keeping", "Refused", "Shown", "Teller"]
+__all__ = ["Admitted", "Desk", "Keeping", "Refused", "Shown", "Teller"]
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ class Desk:
         self.clock = clock
         self.lease_seconds = lease_seconds
         self.tracing = tracing
+        self.holds = Holds(lease_seconds / 3)
+        """Claims of answers that are on the way."""
         self.at_work: set[asyncio.Task[Any]] = set()
 
     def beside(self, settler: Settler, responder: Responder) -> "Desk":
@@ -77,7 +80,7 @@ class Desk:
         return task
 
 
-class Keeping(msgspec.Struct, frozen=True):
+class Keeping(msgspec.Struct, frozen=True, gc=False):
     """Whether and for whom this request's answer is kept. `seconds` from its delivery, at most `limit` bytes."""
 
     fingerprint: str
@@ -116,34 +119,11 @@ class Teller(TypingProtocol):
         ...
 
 
-class Hold:
-    """Does `work` every `seconds` until it is cancelled. A timer and no task: most answers are out long before."""
-
-    __slots__ = ("_seconds", "_task", "_timer", "_work")
-
-    def __init__(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._seconds = seconds
-        self._work = work
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._again)
-
-    def _again(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.ensure_future(self._work())
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._again)
-
-    def cancel(self) -> None:
-        """No more of it."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-
 class Admitted:
     """A verified payment that this request alone holds.
 
     Call `settle_or_refuse` before the first byte of a success, `release` when there will be none, and `delivered` after
-    the last byte; `hold` runs beside them.
+    the last byte; between `hold` and `let_go` the claim does not end.
     """
 
     def __init__(self, teller: Teller, desk: Desk, verified: Verified, record: Record, keeping: Keeping | None) -> None:
@@ -158,7 +138,9 @@ class Admitted:
         """By a request before this one, which did not live to hear what came of it."""
         # A payment that was settled for a request which died before its answer is only delivered.
         self.shown = Shown(self.payment, _settlement_from(record) if record.state is State.SETTLED else None)
-        self._settling: asyncio.Task[Refused | None] | None = None
+        self._settling: asyncio.Task[None] | None = None
+        self._answered: asyncio.Future[Refused | None] | None = None
+        """What whoever waits for the settlement waits for; cancelled with him."""
         self._delivering: Step | None = None
         self._writing = asyncio.Lock()
         """One change of the row after the other, so that `_record` is always the last."""
@@ -179,8 +161,22 @@ class Admitted:
         if self.settlement is not None:
             self._begin_delivery(self.settlement)
             return None
-        self._settling = self._desk.begin(self._settle_and_tell())
-        return await asyncio.shield(self._settling)
+        self._settling = self._desk.begin(self._settle_and_answer())
+        # As `asyncio.shield` does it, with less: each payment waits here once.
+        self._answered = self._settling.get_loop().create_future()
+        return await self._answered
+
+    async def _settle_and_answer(self) -> None:
+        assert self._answered is not None
+        try:
+            refused = await self._settle_and_tell()
+        except BaseException as error:
+            if self._answered.done():
+                raise
+            self._answered.set_exception(error)
+        else:
+            if not self._answered.done():
+                self._answered.set_result(refused)
 
     async def _settle_and_tell(self) -> Refused | None:
         began = perf_counter()
@@ -336,7 +332,8 @@ class Admitted:
         lease: float | None = None,
         response: StoredResponse | None = None,
     ) -> None:
-        async with self._writing:
+        await self._writing.acquire()
+        try:
             now = self._desk.clock()
             self._record = await self._desk.store.advance(
                 self._record.id,
@@ -348,15 +345,22 @@ class Admitted:
                 reason=reason,
                 response=response,
             )
+        finally:
+            self._writing.release()
 
-    def hold(self) -> "Hold":
-        """Renew the claim for as long as the answer is on its way, which may be longer than a lease; cancel it then.
+    def hold(self) -> None:
+        """Renew the claim for as long as the answer is on its way, which may be longer than a lease; then `let_go`.
 
         Without this the same credential could start a second one meanwhile.
         """
-        return Hold(self._desk.lease_seconds / 3, self._renew)
+        self._desk.holds.add(self)
 
-    async def _renew(self) -> None:
+    def let_go(self) -> None:
+        """The answer is out, or will not be."""
+        self._desk.holds.discard(self)
+
+    async def renew(self) -> None:
+        """Make the lease last longer."""
         # A store that is away now may be back before the lease is over; a claim that is lost stays lost.
         with suppress(Exception):
             # Whatever is being written renews the claim too, or ends it.

@@ -235,11 +235,11 @@ class Delivery:
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Run the application, and leave the payment in the state that its answer earned."""
         self._takes_trailers = takes_trailers(scope)
-        holding = self._admitted.hold()
+        self._admitted.hold()
         try:
             await self._run(app, scope, receive)
         finally:
-            holding.cancel()
+            self._admitted.let_go()
 
     async def _run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         try:

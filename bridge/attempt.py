@@ -287,13 +287,13 @@ class Attempt:
         )
         proof = bearer_proof(self.request, payment, presented.token, key)
         kept_for = Keeping(fingerprint, proof, self.means.replay_seconds, self.means.replay_bytes)
-        payment_id = payment.id
+        payment_id = own_id = payment.id
 
         patience = Patience(self.means.wait_seconds)
         while True:
             held: Record | PaymentError
             try:
-                found = payment.id if key is None else await self.means.keys.payment_for(key, payment.id, fingerprint)
+                found = own_id if key is None else await self.means.keys.payment_for(key, own_id, fingerprint)
                 if isinstance(found, str):
                     payment_id = found
                     held = await self._claim(payment_id)
@@ -323,14 +323,14 @@ class Attempt:
         admitted.notice = self.entrance.notice(payment.protocol)
         if self.route.settle is SettlePolicy.FIRST:
             # A settlement may take longer than a lease, and a second worker would do the route's work again.
-            holding = admitted.hold()
+            admitted.hold()
             try:
                 refused = await admitted.settle_or_refuse()
             except asyncio.CancelledError:
                 admitted.abandon()
                 raise
             finally:
-                holding.cancel()
+                admitted.let_go()
             if refused is not None:
                 return refused
         return admitted

@@ -126,7 +126,9 @@ class Gate:
             raise
         if self._recorder is not None:
             self._recorder.start()
-        self._upkeep = [asyncio.ensure_future(self.reconciler.run()), asyncio.ensure_future(self._purge())]
+        self._upkeep = [
+            asyncio.ensure_future(work) for work in (self.reconciler.run(), self._purge(), self.desk.holds.run())
+        ]
         if self._recorder is not None and self._recorder.health_seconds:
             self._upkeep.append(asyncio.ensure_future(self._note(self._recorder)))
         if self.board is not None:

@@ -20,7 +20,10 @@ from translators.payment_identifier import identifier_of
 __all__ = ["Capture", "bearer_proof", "idempotency_key", "request_fingerprint"]
 
 _MAX_KEY = 255
-_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"))
+_HOP_BY_HOP = (b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date")
+_NOT_KEPT = frozenset((*_HOP_BY_HOP, b"set-cookie"))
+"""Cookies belong to one visit, and may be another one's by the next."""
+_NO_BODY = hashlib.sha256().hexdigest()
 
 
 def idempotency_key(request: PaidRequest, payment: Payment) -> str | None:
@@ -43,7 +46,7 @@ async def request_fingerprint(request: PaidRequest, body_limit: int) -> tuple[st
     """What makes two requests the same, and whether all of it is in there: a body too long to hold up is not."""
     body = await request.body(body_limit)
     query: bytes = request.scope.get("query_string", b"")
-    digest = "unread" if body is None else hashlib.sha256(body).hexdigest()
+    digest = "unread" if body is None else hashlib.sha256(body).hexdigest() if body else _NO_BODY
     fingerprint = _hash("request", request.method, request.url, query.decode("latin-1"), digest)
     return fingerprint, body is not None
 
@@ -83,9 +86,12 @@ class Capture:
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The answer begins."""
         self._status = status
-        # Cookies belong to one visit, and may be another one's by the next.
-        self._headers = [(k, v) for k, v in headers if k.lower() not in _HOP_BY_HOP and k.lower() != b"set-cookie"]
-        self._size = sum(len(key) + len(value) for key, value in self._headers)
+        kept, size = [], 0
+        for key, value in headers:
+            if key.lower() not in _NOT_KEPT:
+                kept.append((key, value))
+                size += len(key) + len(value)
+        self._headers, self._size = kept, size
 
     def body(self, part: bytes) -> None:
         """More of it; what no longer fits is let go at once."""

@@ -60,6 +60,7 @@ EXPOSED_HEADERS = ", ".join(
 
 _EXPOSE = (b"access-control-expose-headers", EXPOSED_HEADERS.encode())
 _NO_STORE = (b"cache-control", b"no-store")
+_PRIVATE = (b"cache-control", b"private")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _ENCODER = msgspec.json.Encoder()
 _LONGEST_KEPT = 1024
@@ -305,11 +306,21 @@ def merge_receipt(headers: Iterable[tuple[bytes, bytes]], receipt: Headers) -> H
                 exposed.append(value)
             case _:
                 merged.append((name, value))
+    merged.append(_kept_private(directives) if directives else _PRIVATE)
+    merged.append(_exposing(exposed) if exposed else _EXPOSE)
+    merged += receipt
+    return merged
+
+
+def _kept_private(directives: list[bytes]) -> tuple[bytes, bytes]:
     kept = [d for d in directives if d.lower() != b"public" and not d.lower().startswith((b"s-maxage", b"private"))]
     if b"no-store" not in kept:
         kept.insert(0, b"private")
-    exposing = b"*" if b"*" in exposed else b", ".join([*exposed, EXPOSED_HEADERS.encode()])
-    return [*merged, (b"cache-control", b", ".join(kept)), (_EXPOSE[0], exposing), *receipt]
+    return _PRIVATE[0], b", ".join(kept)
+
+
+def _exposing(exposed: list[bytes]) -> tuple[bytes, bytes]:
+    return _EXPOSE[0], b"*" if b"*" in exposed else b", ".join([*exposed, _EXPOSE[1]])
 
 
 class _Said(NamedTuple):

@@ -78,13 +78,14 @@ def b64_decode(text: str | bytes, what: str) -> bytes:
     return decoded
 
 
-def json_decode(data: bytes, decoder: "msgspec.json.Decoder[T]", what: str) -> T:
+def json_decode(data: bytes, decoder: "msgspec.json.Decoder[T]", what: str, *, is_part: bool = False) -> T:
     """Decode JSON with `decoder`, refusing what is nested deeper than `MAX_DEPTH`.
 
-    The error names the member and the expected type, never the value that was found.
+    The error names the member and the expected type, never the value that was found. A part of what was decoded here
+    before (`is_part`) is not nested more deeply than that.
     """
     # Counting is enough for every honest message; only one with many containers is walked.
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+    if not is_part and data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise MalformedError(f"{what} is nested too deeply")
     try:
         return decoder.decode(data)

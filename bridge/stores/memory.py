@@ -3,11 +3,23 @@
 from collections.abc import Collection
 from threading import Lock
 
+import msgspec
+
 from bridge.stores import rules
 from bridge.stores.base import Claim, Record, StoredResponse
 from translators.lifecycle import State
 
 __all__ = ["MemoryStore"]
+
+
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """An answer, packed: thousands of them lie here for a day, and the garbage collector would look at each."""
+
+    expires_at: float
+    packed: bytes
+
+    def response(self) -> StoredResponse:
+        return msgspec.msgpack.decode(self.packed, type=StoredResponse)
 
 
 class MemoryStore:
@@ -19,7 +31,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[str, Record] = {}
-        self._responses: dict[str, StoredResponse] = {}
+        self._responses: dict[str, _Kept] = {}
         self._keys: dict[str, tuple[str, float]] = {}
         # No method awaits while it holds the lock, so tasks never meet it: it is for event loops in other threads.
         self._lock = Lock()
@@ -63,7 +75,7 @@ class MemoryStore:
             )
             self._rows[payment_id] = row
             if response is not None:
-                self._responses[payment_id] = response
+                self._responses[payment_id] = _Kept(response.expires_at, msgspec.msgpack.encode(response))
             return row
 
     async def get(self, payment_id: str) -> Record | None:
@@ -74,8 +86,8 @@ class MemoryStore:
     async def response(self, payment_id: str, *, now: float) -> StoredResponse | None:
         """See `Store.response`."""
         with self._lock:
-            response = self._responses.get(payment_id)
-            return response if response is not None and response.expires_at > now else None
+            kept = self._responses.get(payment_id)
+            return kept.response() if kept is not None and kept.expires_at > now else None
 
     async def bind_key(
         self, key: str, payment_id: str, *, now: float, expires_at: float, instead_of: str | None = None

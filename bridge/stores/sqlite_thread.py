@@ -6,7 +6,6 @@ Nor is the thread woken for each operation: an event loop wakes it once nothing 
 """
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
+from bridge.stores.home_loop import HomeLoop
 from bridge.stores.sqlite_file import is_busy, is_storage_error, unavailable
 from translators.errors import Unavailable
 
@@ -40,12 +40,12 @@ class _Job:
 
     __slots__ = ("error", "future", "loop", "operation", "result", "writes")
 
-    def __init__(self, operation: Operation[Any] | None, *, writes: bool) -> None:
+    def __init__(self, operation: Operation[Any] | None, loop: asyncio.AbstractEventLoop, *, writes: bool) -> None:
         self.operation = operation
         """None asks the thread to end."""
         self.writes = writes
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -53,6 +53,7 @@ class _Job:
 class SQLiteThread:
     """Runs operations on the connection that `opener` opens, in the order they came, from any number of event loops.
 
+    It is made in a running one, which most of them come from, and ends with the process that it was made in.
     A group of them waits at most `busy_timeout` seconds for other processes.
     An operation that was queued is executed, even when the task that waits for it is cancelled meanwhile.
     """
@@ -70,11 +71,11 @@ class SQLiteThread:
         # Held while queueing: nothing comes to stand behind the job that ends the thread.
         self._lock = Lock()
         self._stopping: _Job | None = None
-        self._process = os.getpid()
+        self._home = HomeLoop()
 
     async def start(self) -> None:
         """Start the thread and wait until the connection is open; raises what `opener` raises."""
-        opening = _Job(None, writes=False)
+        opening = _Job(None, self._home.running(), writes=False)
         # A daemon: a program that never closes its store still ends, and SQLite survives being cut off anywhere.
         Thread(target=self._run, args=(opening,), name="x402-mpp-sqlite", daemon=True).start()
         try:
@@ -85,9 +86,9 @@ class SQLiteThread:
 
     async def stop(self) -> None:
         """Finish what is queued, close the connection and end the thread."""
-        if os.getpid() != self._process:  # a forked child: the thread stayed in its parent
+        if self._home.is_forked:  # a forked child: the thread stayed in its parent
             return
-        waiting = _Job(None, writes=False)
+        waiting = _Job(None, self._home.running(), writes=False)
         if self._enqueue_stop(waiting) is waiting:
             await waiting.future
 
@@ -96,9 +97,8 @@ class SQLiteThread:
 
         Raises `Unavailable` when it is not committed, and whatever `operation` itself raises.
         """
-        if os.getpid() != self._process:
-            raise RuntimeError("the payment store was opened before this process was forked: fork first, then start")
-        job = _Job(operation, writes=writes)
+        self._home.check_process()
+        job = _Job(operation, self._home.running(), writes=writes)
         with self._lock:
             if self._stopping is not None:
                 raise Unavailable("The payment store is closed.")
@@ -130,7 +130,7 @@ class SQLiteThread:
     def _enqueue_stop(self, job: _Job | None = None) -> _Job:
         with self._lock:
             if self._stopping is None:
-                self._stopping = job or _Job(None, writes=False)
+                self._stopping = job or _Job(None, self._home.running(), writes=False)
                 self._jobs.append(self._stopping)
                 self._bell.put(None)
             return self._stopping

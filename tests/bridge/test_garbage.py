@@ -74,3 +74,22 @@ def test_a_paid_request_leaves_no_circle_behind(make: Any, settle: str, protocol
 def test_an_unpaid_request_leaves_no_circle_behind(make: Any) -> None:
     """Anybody can ask, as often as he likes."""
     assert asyncio.run(_left_behind(make("on_success"), Protocol.MPP, False)) < REQUESTS
+
+
+@pytest.mark.anyio
+async def test_payments_in_memory_are_nothing_to_the_collector() -> None:
+    """They lie there for a day: were there lists among them, each full collection would stop a server to look."""
+    app, gate = _asgi("on_success")
+    await gate.start([])
+    try:
+        signed = list(islice(payments(asked_of(await call(app), Protocol.X402_V2)), REQUESTS + 5))
+        for headers in signed[:5]:
+            await call(app, headers)
+        gc.collect()
+        before = len(gc.get_objects())
+        for headers in signed[5:]:
+            await call(app, headers)
+        gc.collect()
+        assert len(gc.get_objects()) - before < REQUESTS
+    finally:
+        await gate.close()

@@ -34,8 +34,8 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def decode_exact_evm_payload(payload: bytes | msgspec.Raw, what: str) -> ExactEvmPayload:
-    """Read the member `payload`. Raises `MalformedError`; `what` names the header in it."""
-    return json_decode(bytes(payload), _DECODER, f"{what} payload")
+    """Read the member `payload` of what was decoded. Raises `MalformedError`; `what` names the header in it."""
+    return json_decode(bytes(payload), _DECODER, f"{what} payload", is_part=True)
 
 
 def encode_exact_evm_payload(payload: ExactEvmPayload) -> msgspec.Raw:

@@ -180,12 +180,12 @@ def encode_credential(credential: Credential) -> str:
 
 def decode_payload_type(payload: msgspec.Raw) -> str:
     """The `type` of a credential's payload. Raises `MalformedError`."""
-    return json_decode(bytes(payload), _PAYLOAD_TYPE, "the Payment credential's payload").type
+    return json_decode(bytes(payload), _PAYLOAD_TYPE, "the Payment credential's payload", is_part=True).type
 
 
 def decode_payload(payload: msgspec.Raw) -> AuthorizationPayload:
     """Read a payload of type `authorization`. Raises `MalformedError`."""
-    return json_decode(bytes(payload), _PAYLOAD, "the Payment credential's payload")
+    return json_decode(bytes(payload), _PAYLOAD, "the Payment credential's payload", is_part=True)
 
 
 def encode_payload(payload: AuthorizationPayload) -> msgspec.Raw:
