@@ -9,6 +9,7 @@ key, or else that it is the same client (address and user agent) with the same c
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 from bridge.request import PaidRequest
 from bridge.responses import Headers
@@ -47,8 +48,13 @@ async def request_fingerprint(request: PaidRequest, body_limit: int) -> tuple[st
     body = await request.body(body_limit)
     query: bytes = request.scope.get("query_string", b"")
     digest = "unread" if body is None else hashlib.sha256(body).hexdigest() if body else _NO_BODY
-    fingerprint = _hash("request", request.method, request.url, query.decode("latin-1"), digest)
-    return fingerprint, body is not None
+    return _fingerprint(request.method, request.url, query.decode("latin-1"), digest), body is not None
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(method: str, url: str, query: str, digest: str) -> str:
+    """Many clients send the same request."""
+    return _hash("request", method, url, query, digest)
 
 
 def bearer_proof(request: PaidRequest, payment: Payment, token: bytes, key: str | None) -> str:
