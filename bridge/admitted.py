@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from copy import copy
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
@@ -43,34 +42,23 @@ class Refused:
         self.response = response
 
 
-class Desk:
-    """What everything behind the gate works with. `lease_seconds` is how long a claim outlives its process."""
+class Desk(msgspec.Struct, eq=False, kw_only=True):
+    """What everything behind the gate works with."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        settler: Settler,
-        responder: Responder,
-        clock: Clock,
-        lease_seconds: float,
-        tracing: Tracing = NO_TRACING,
-    ) -> None:
-        self.store = store
-        self.settler = settler
-        self.responder = responder
-        self.clock = clock
-        self.lease_seconds = lease_seconds
-        self.tracing = tracing
-        self.holds = Holds(lease_seconds / 3)
-        """Claims of answers that are on the way."""
-        self.at_work: set[asyncio.Task[Any]] = set()
+    store: Store
+    settler: Settler
+    responder: Responder
+    clock: Clock
+    lease_seconds: float
+    """How long a claim outlives its process."""
+    tracing: Tracing = NO_TRACING
+    holds: Holds = msgspec.field(default_factory=Holds)
+    """Claims of answers that are on the way, which do not end meanwhile."""
+    at_work: set[asyncio.Task[Any]] = msgspec.field(default_factory=set)
 
     def beside(self, settler: Settler, responder: Responder) -> "Desk":
         """A desk for one payment that somebody else settles and tells of. Closing waits for its work as well."""
-        desk = copy(self)
-        desk.settler, desk.responder = settler, responder
-        return desk
+        return msgspec.structs.replace(self, settler=settler, responder=responder)
 
     def begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `work` as a task of the gate's own, which closing waits for and no request can cancel."""

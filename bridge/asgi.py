@@ -79,20 +79,17 @@ class GateMiddleware:
             return
         self._gate.in_flight += 1
         try:
-            await self._answer(route, scope, receive, send)
+            request = PaidRequest(scope, receive, self._public_url)
+            match await self._gate.admit(route, request):
+                case Admitted() as admitted:
+                    scope[SCOPE_KEY] = admitted.shown
+                    await Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
+                case Refused() | Replayed() as answered:
+                    await send_response(send, answered.response, request.method, trails=takes_trailers(scope))
+                case Free():
+                    await self.app(scope, request.receive, send)
         finally:
             self._gate.in_flight -= 1
-
-    async def _answer(self, route: PaidRoute, scope: Scope, receive: Receive, send: Send) -> None:
-        request = PaidRequest(scope, receive, self._public_url)
-        match await self._gate.admit(route, request):
-            case Free():
-                await self.app(scope, request.receive, send)
-            case Refused() | Replayed() as answered:
-                await send_response(send, answered.response, request.method, trails=takes_trailers(scope))
-            case Admitted() as admitted:
-                scope[SCOPE_KEY] = admitted.shown
-                await Delivery(admitted, send, request.method).run(self.app, scope, request.receive)
 
 
 class PaymentMiddleware:
@@ -237,12 +234,6 @@ class Delivery:
         self._takes_trailers = takes_trailers(scope)
         self._admitted.hold()
         try:
-            await self._run(app, scope, receive)
-        finally:
-            self._admitted.let_go()
-
-    async def _run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        try:
             await app(scope, receive, self.send)
         except asyncio.CancelledError:
             if not self._refused and not self._complete and (self._status is None or self._status < 400):
@@ -259,6 +250,8 @@ class Delivery:
             raise
         else:
             await self._conclude()
+        finally:
+            self._admitted.let_go()
 
     async def _charged_in_vain(self) -> None:
         body = b'{"type":"about:blank","title":"Internal Server Error","status":500}'

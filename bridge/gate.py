@@ -126,9 +126,8 @@ class Gate:
             raise
         if self._recorder is not None:
             self._recorder.start()
-        self._upkeep = [
-            asyncio.ensure_future(work) for work in (self.reconciler.run(), self._purge(), self.desk.holds.run())
-        ]
+        upkeep = (self.reconciler.run(), self._purge(), self.desk.holds.run(self.desk.lease_seconds / 3))
+        self._upkeep = [asyncio.ensure_future(work) for work in upkeep]
         if self._recorder is not None and self._recorder.health_seconds:
             self._upkeep.append(asyncio.ensure_future(self._note(self._recorder)))
         if self.board is not None:

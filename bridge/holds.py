@@ -18,13 +18,9 @@ class _Claim(TypingProtocol):
 
 
 class Holds:
-    """What is held, each renewed before it has been held for another `seconds`.
+    """What is held. One timer renews all of it: most answers are out long before, and each has less to do with this."""
 
-    One timer for all of them: most answers are out long before, and a timer of its own costs a request more than this.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._turn = 0
         self._held: dict[_Claim, int] = {}
 
@@ -36,11 +32,11 @@ class Holds:
         """No more of it."""
         self._held.pop(claim, None)
 
-    async def run(self) -> None:
-        """Renew what is held, until cancelled; what is being renewed then goes on."""
+    async def run(self, seconds: float) -> None:
+        """Renew each claim before it has been held for another `seconds`, until cancelled."""
         renewing: set[asyncio.Task[None]] = set()
         while True:
-            await asyncio.sleep(self._seconds / _TURNS)
+            await asyncio.sleep(seconds / _TURNS)
             self._turn += 1
             for claim, since in self._held.items():
                 if (self._turn - since) % _TURNS == 0:
