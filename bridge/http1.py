@@ -7,6 +7,7 @@ Trailers of an answer are ASGI's extension `http.response.trailers`; those of a 
 them for such: a recipient must not (RFC 9112, section 7.1.2).
 """
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
@@ -17,6 +18,43 @@ from bridge.trailers import REQUEST, RESPONSE, Collected, is_well_formed
 __all__ = ["Http1Protocol"]
 
 _TOO_LARGE = b"the request's trailers are longer than is taken here"
+
+
+class _HeadAndBody:
+    """A connection as one answer writes to it: the head waits for the body, and both go at once.
+
+    Each write is a system call, and may wake the client for half of what it waits for. A body that does not come before
+    the loop turns is not waited for.
+    """
+
+    __slots__ = ("_head", "_late", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._head = b""
+        self._late: asyncio.Handle | None = None
+
+    def write(self, data: bytes) -> None:
+        """The head first, then parts of the body."""
+        if self._late is None:
+            self._head = data
+            self._late = asyncio.get_running_loop().call_soon(self._flush)
+        elif self._head:
+            self._late.cancel()
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        else:
+            self._transport.write(data)
+
+    def _flush(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self._transport.is_closing():
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Send what is here, and close the connection."""
+        self._flush()
+        self._transport.close()
 
 
 class _Cycle(RequestResponseCycle):
@@ -34,13 +72,13 @@ class _Cycle(RequestResponseCycle):
     _lines: tuple[bytes, ...] = ()
 
     def send(self, message: Any) -> Coroutine[Any, Any, None]:
-        """ASGI's `send`. Most answers are uvicorn's affair, and cost no call more."""
-        if not self._is_more:
-            is_start = message["type"] == "http.response.start"
-            if not is_start or not (message.get("trailers") or self.scope["http_version"] == "1.0"):
-                return super().send(message)
-            self._is_more = True
-        return self._send(message)
+        """ASGI's `send`. Most answers are uvicorn's affair, but for how they are written."""
+        if not self._is_more and message["type"] == "http.response.start" and not self.response_started:
+            self._is_more = message.get("trailers", False) or self.scope["http_version"] == "1.0"
+            if not self._is_more and self.scope["method"] != "HEAD":
+                together: Any = _HeadAndBody(self.transport)
+                self.transport = together
+        return self._send(message) if self._is_more else super().send(message)
 
     async def _send(self, message: Any) -> None:
         kind = message["type"]

@@ -1,7 +1,7 @@
 """The command's own HTTP/1.1, on real sockets: trailers both ways, and what must not come of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -83,10 +83,34 @@ class Caller:
         self._writer.close()
 
 
+class Watched:
+    """A transport that notes what is written at once."""
+
+    def __init__(self, transport: Any, written: list[bytes]) -> None:
+        self._transport = transport
+        self._written = written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self._written.append(data)
+        self._transport.write(data)
+
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        self._written.append(b"".join(parts))
+        self._transport.writelines(parts)
+
+
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[Caller]:
-    """The application behind the protocol, and somebody who calls it."""
-    async with running(app, http=Http1Protocol, server_header=False, date_header=False) as url:
+async def serving(app: Any, written: list[bytes] | None = None) -> AsyncIterator[Caller]:
+    """The application behind the protocol, and somebody who calls it; what it writes is `written` down."""
+
+    class Protocol(Http1Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport if written is None else Watched(transport, written))
+
+    async with running(app, http=Protocol, server_header=False, date_header=False) as url:
         host, port = url.removeprefix("http://").split(":")
         caller = Caller(*await asyncio.open_connection(host, int(port)))
         try:
@@ -148,6 +172,54 @@ async def test_an_answer_without_trailers_is_as_it_was() -> None:
         async with serving(App(*messages)) as caller:
             await caller.say(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert (await caller.rest()).endswith(rest)
+
+
+async def test_head_and_body_go_together() -> None:
+    """One write for a short answer; further parts go as they come. To HEAD there is no body to wait for."""
+    asked = b" / HTTP/1.1\r\nHost: x\r\n\r\n"
+    for method, parts, tails in (
+        (b"GET", [body(b"ok")], [b"2\r\nok\r\n0\r\n\r\n"]),
+        (b"GET", [body(b"")], [b"0\r\n\r\n"]),
+        (b"GET", [body(b"o", more=True), body(b"k")], [b"1\r\no\r\n", b"1\r\nk\r\n0\r\n\r\n"]),
+        (b"HEAD", [body(b"ok")], [b""]),
+    ):
+        written: list[bytes] = []
+        async with serving(App(start(trails=False), *parts), written) as caller:
+            for _ in range(2):
+                await caller.say(method + asked)
+                await caller.hear(tails[-1] or b"\r\n\r\n")
+        first = b"HTTP/1.1 200 OK\r\n" + (b"" if method == b"HEAD" else CHUNKED) + b"\r\n" + tails[0]
+        assert written == [first, *tails[1:]] * 2
+
+
+async def test_a_head_does_not_wait_for_a_late_body() -> None:
+    """What comes first is for the client to see: an upstream may take its time with the rest."""
+    heard = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(trails=False))
+        await heard.wait()
+        await send(body(b"ok"))
+
+    async with serving(app) as caller:
+        for _ in range(2):
+            await caller.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await caller.hear(b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n"
+            heard.set()
+            assert await caller.hear(b"0\r\n\r\n") == b"2\r\nok\r\n0\r\n\r\n"
+            heard.clear()
+
+
+async def test_a_head_goes_though_its_body_fails() -> None:
+    """The client learns what was said, and that it is not whole."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(trails=False))
+        raise ValueError
+
+    async with serving(app) as caller:
+        await caller.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await caller.rest() == b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"\r\n"
 
 
 @pytest.mark.parametrize(
