@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -129,10 +129,11 @@ class Gateway:
             return
         has_begun = False
 
-        async def noting(message: Any) -> None:
+        def noting(message: Any) -> Awaitable[None]:
             nonlocal has_begun
             has_begun = True
-            await send(message)
+            sending: Awaitable[None] = send(message)
+            return sending
 
         visit = Visit(self._parts, upstream, path, scope, receive, noting)
         self._under_way += 1

@@ -153,7 +153,7 @@ async def relay(
     Raises `Unanswered` where the upstream broke off: the connection to the client has to be broken off as well.
     """
     watching: asyncio.Task[None] | None = None
-    current = asyncio.current_task()
+    current: asyncio.Task[Any] | None = None
     gone = False
 
     async def watch() -> None:
@@ -184,6 +184,7 @@ async def relay(
             await send({"type": "http.response.body", "body": part, "more_body": True})
             # Most answers come in one part, and need nobody to watch; while a body is read, its reader hears.
             if watching is None and answer.is_upload_over:
+                current = asyncio.current_task()
                 watching = asyncio.ensure_future(watch())
             if gone and (keeps is None or not keeps()):
                 raise ClientGone

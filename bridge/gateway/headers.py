@@ -173,9 +173,15 @@ def _quoted(text: bytes) -> bytes:
 
 def response_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """What goes on to the client of an upstream's headers."""
-    names = [name.lower() for name, _ in headers]
-    kept = [item for item, name in zip(headers, names, strict=True) if name not in _HOP_BY_HOP]
-    if b"connection" in names:
+    kept: Headers = []
+    names_more = False
+    for item in headers:
+        name = item[0].lower()
+        if name not in _HOP_BY_HOP:
+            kept.append(item)
+        elif name == b"connection":
+            names_more = True
+    if names_more:
         dropped = named_in_connection(headers) - {b"close", b"keep-alive"}
         kept = [item for item in kept if item[0].lower() not in dropped]
     return kept

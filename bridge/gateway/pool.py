@@ -165,7 +165,7 @@ def _context() -> ssl.SSLContext:
 
 def _request(method: str, target: bytes, headers: Headers, body: bytes) -> bytes:
     """A request on the wire. Raises `Unreached` for what would be read as more than one line."""
-    if body or method not in _WITHOUT_BODY or any(name == b"content-length" for name, _ in headers):
+    if body or method not in _WITHOUT_BODY or b"content-length" in [name for name, _ in headers]:
         return _head(method, target, headers, b"content-length: %d" % len(body)) + body
     return _head(method, target, headers)
 
@@ -185,11 +185,10 @@ def _announced(headers: Headers) -> int | None:
 
 def _head(method: str, target: bytes, headers: Headers, *more: bytes) -> bytes:
     """A request's head on the wire, with `more` lines; raises as `_request` does."""
-    lines = [b"%b %b HTTP/1.1" % (method.encode("latin-1"), target)]
-    lines += [name + b": " + value for name, value in headers if name not in _FRAMING]
-    lines += more
-    head = b"\r\n".join([*lines, b"", b""])
-    ends = len(lines) + 1
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head or lines[0].count(b" ") != 2:
+    first = b"%b %b HTTP/1.1" % (method.encode("latin-1"), target)
+    lines = [first, *[b"%b: %b" % field for field in headers if field[0] not in _FRAMING], *more, b"", b""]
+    head = b"\r\n".join(lines)
+    ends = len(lines) - 1
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or 0 in head or first.count(b" ") != 2:
         raise Unreached
     return head

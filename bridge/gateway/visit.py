@@ -39,7 +39,7 @@ __all__ = ["Visit"]
 
 _VERSION = {Protocol.X402_V1: 1, Protocol.X402_V2: 2}
 _PROTOCOL = {1: Protocol.X402_V1, 2: Protocol.X402_V2}
-_RECEIPTS = (b"payment-response", b"x-payment-response")
+_RECEIPTS = frozenset((b"payment-response", b"x-payment-response"))
 _ASK_AS_BEFORE = IdempotencyConflict(
     "this idempotency key was paid for, and its answer failed: send the credential again that came with it first"
 )
