@@ -65,7 +65,7 @@ def read_credential(headers: Iterable[tuple[bytes, bytes]]) -> PresentedCredenti
         presented = PresentedCredential(Protocol.MPP, mpp[0])
     else:
         protocol, tokens = (Protocol.X402_V2, v2) if v2 else (Protocol.X402_V1, v1)
-        if len(set(tokens)) > 1:
+        if len(tokens) > 1 and len(set(tokens)) > 1:
             raise UnreadableCredential(protocol, AmbiguousCredentials("send one payment credential, not several"))
         presented = PresentedCredential(protocol, tokens[0])
     if len(presented.token) > MAX_HEADER_BYTES:

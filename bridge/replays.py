@@ -78,9 +78,9 @@ class Capture:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._status: int | None = None
-        self._headers: Headers = []
+        self._headers: Headers | None = None
         self._parts: list[bytes] = []
-        self._trailers: Headers = []
+        self._trailers: Headers | None = None
         self._size = 0
         self._fits = limit > 0
 
@@ -110,7 +110,7 @@ class Capture:
 
     def trailers(self, fields: Headers) -> None:
         """What comes behind the body."""
-        self._trailers += fields
+        self._trailers = [*(self._trailers or ()), *fields]
         self._size += sum(len(key) + len(value) for key, value in fields)
         self.body(b"")
 
@@ -124,10 +124,10 @@ class Capture:
             return None
         return StoredResponse(
             status=self._status,
-            headers=self._headers,
+            headers=self._headers or [],
             body=b"".join(self._parts),
             fingerprint=fingerprint,
             proof=proof,
             expires_at=expires_at,
-            trailers=self._trailers,
+            trailers=self._trailers or [],
         )

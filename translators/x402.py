@@ -207,7 +207,10 @@ def from_payload_v1(payload: v1.PaymentPayload, offers: Sequence[Offer]) -> Paym
 def echoed_offer(payload: v2.PaymentPayload, offers: Iterable[Offer]) -> Offer | None:
     """The offer that a payload echoes member by member, as most clients do; None says nothing about the payload."""
     accepted = payload.accepted
-    return next((offer for offer in offers if offer.foreign is None and _offered_v2(offer)[1] == accepted), None)
+    for offer in offers:
+        if offer.foreign is None and _offered_v2(offer)[1] == accepted:
+            return offer
+    return None
 
 
 def from_payload_v2(payload: v2.PaymentPayload, echoed: Offer | None = None) -> Payment:
