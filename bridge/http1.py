@@ -31,23 +31,31 @@ class _HeadAndBody:
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._head = b""
+        self._head: bytes | None = None
+        """None before there is one, empty when it has gone."""
         self._late: asyncio.Handle | None = None
 
     def write(self, data: bytes) -> None:
         """The head first, then parts of the body."""
-        if self._late is None:
+        if self._head is None:
             self._head = data
             self._late = asyncio.get_running_loop().call_soon(self._flush)
         elif self._head:
-            self._late.cancel()
-            head, self._head = self._head, b""
-            self._transport.writelines((head, data))
+            self._transport.writelines((self._taken(), data))
         else:
             self._transport.write(data)
 
+    def _taken(self) -> bytes:
+        """The head, which is on its way then."""
+        head, self._head = self._head or b"", b""
+        if self._late is not None:
+            self._late.cancel()
+            # It leads back here.
+            self._late = None
+        return head
+
     def _flush(self) -> None:
-        head, self._head = self._head, b""
+        head = self._taken()
         if head and not self._transport.is_closing():
             self._transport.write(head)
 

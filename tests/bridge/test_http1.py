@@ -1,6 +1,7 @@
 """The command's own HTTP/1.1, on real sockets: trailers both ways, and what must not come of them."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -208,6 +209,34 @@ async def test_a_head_does_not_wait_for_a_late_body() -> None:
             heard.set()
             assert await caller.hear(b"0\r\n\r\n") == b"2\r\nok\r\n0\r\n\r\n"
             heard.clear()
+
+
+@pytest.mark.parametrize("parts", [[body(b"ok")], [body(b"o", more=True), body(b"k")]])
+async def test_an_answer_leaves_no_garbage(parts: list[dict[str, Any]]) -> None:
+    """Nothing that refers to itself, whether the body came with the head or after it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in (start(trails=False), *parts):
+            await send(message)
+            if len(parts) > 1:
+                await asyncio.sleep(0)
+
+    async with serving(app) as caller:
+        await caller.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await caller.hear(b"0\r\n\r\n")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await caller.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                await caller.hear(b"0\r\n\r\n")
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            assert not [left for left in gc.garbage if type(left).__module__ == "bridge.http1"]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
 
 async def test_a_head_goes_though_its_body_fails() -> None:
