@@ -41,6 +41,8 @@ class Gateway:
     ) -> None:
         self.config = config
         self._parts = Parts(config, store, sinks, clock)
+        health = config.health_path
+        self._health_paths = () if health is None else (f"{health}/live", f"{health}/ready")
         self._under_way = 0
         self._starting = asyncio.Lock()
         self._started = False
@@ -110,8 +112,7 @@ class Gateway:
             # A server or a test client that runs no lifespan.
             await self.start()
         path = _path(scope)
-        health = self.config.health_path
-        if health is not None and path in (f"{health}/live", f"{health}/ready"):
+        if path in self._health_paths:
             await send_response(send, live() if path.endswith("/live") else await ready(self.gate), scope["method"])
             return
         metrics = self._parts.metrics

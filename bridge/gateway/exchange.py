@@ -161,9 +161,9 @@ class Exchange:
             return await self._ask_chain(payment, "the upstream did not answer after the payment was passed on")
         return await self._judge(answer, payment)
 
-    async def hand_over(self, payment: Payment, offer: Offer) -> Answer:
+    def hand_over(self, payment: Payment, offer: Offer) -> Awaitable[Answer]:
         """Send the request with the payment in the upstream's words."""
-        return await self._pass_on(None if self.terms is None else to_credential_header(payment, self.terms[offer]))
+        return self._pass_on(None if self.terms is None else to_credential_header(payment, self.terms[offer]))
 
     async def _judge(self, answer: Answer, payment: Payment) -> Settlement:
         outcome = read_outcome(answer.headers)
