@@ -15,7 +15,7 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.holds import Holds
-from bridge.replays import Capture
+from bridge.replays import Capture, Recognition
 from bridge.responses import Headers, Responder, Response
 from bridge.settlers.base import Fate, Settler
 from bridge.stores.base import ClaimLost, Record, Store, StoredResponse
@@ -68,11 +68,10 @@ class Desk(msgspec.Struct, eq=False, kw_only=True):
         return task
 
 
-class Keeping(msgspec.Struct, frozen=True, gc=False):
-    """Whether and for whom this request's answer is kept. `seconds` from its delivery, at most `limit` bytes."""
+class Keeping(msgspec.Struct, frozen=True):
+    """That this request's answer is kept, and for whom: `seconds` from its delivery, at most `limit` bytes."""
 
-    fingerprint: str
-    proof: str
+    known_by: Recognition
     seconds: float
     limit: int
 
@@ -152,6 +151,10 @@ class Admitted:
         self._settling = self._desk.begin(self._settle_and_answer())
         # As `asyncio.shield` does it, with less: each payment waits here once.
         self._answered = self._settling.get_loop().create_future()
+        await asyncio.sleep(0)
+        if self._keeping is not None:
+            # The settlement is under way, and waits for somebody else: time to hash what its answer is kept by.
+            self._keeping.known_by.make()
         return await self._answered
 
     async def _settle_and_answer(self) -> None:
@@ -423,8 +426,9 @@ class Admitted:
         keeping = self._keeping
         if keeping is None:
             return None
+        known_by = keeping.known_by
         return self.capture.response(
-            fingerprint=keeping.fingerprint, proof=keeping.proof, expires_at=self._desk.clock() + keeping.seconds
+            fingerprint=known_by.fingerprint, proof=known_by.proof, expires_at=self._desk.clock() + keeping.seconds
         )
 
     def _transaction(self) -> str | None:

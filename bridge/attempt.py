@@ -18,7 +18,7 @@ from bridge.levers.entrance import Entrance
 from bridge.levers.shadow import Shadow
 from bridge.randomness import fresh_id, fresh_owner
 from bridge.reconciler import Reconciler, Verdict
-from bridge.replays import bearer_proof, idempotency_key, request_fingerprint
+from bridge.replays import Recognition, idempotency_key
 from bridge.request import PaidRequest
 from bridge.responses import ChallengeContext, Response
 from bridge.routes import PaidRoute, SettlePolicy
@@ -282,39 +282,39 @@ class Attempt:
         self._stage = "claim"
         payment = self.verified.payment
         key = idempotency_key(self.request, payment)
-        fingerprint, is_keepable = await request_fingerprint(
-            self.request, max(self.means.body_limit, self.means.replay_bytes)
-        )
-        proof = bearer_proof(self.request, payment, presented.token, key)
-        kept_for = Keeping(fingerprint, proof, self.means.replay_seconds, self.means.replay_bytes)
+        body = await self.request.body(max(self.means.body_limit, self.means.replay_bytes))
+        known_by = Recognition(self.request, payment, presented.token, key, body)
         payment_id = own_id = payment.id
 
         patience = Patience(self.means.wait_seconds)
         while True:
             held: Record | PaymentError
             try:
-                found = own_id if key is None else await self.means.keys.payment_for(key, own_id, fingerprint)
+                found: str | PaymentError = own_id
+                if key is not None:
+                    found = await self.means.keys.payment_for(key, own_id, known_by.fingerprint)
                 if isinstance(found, str):
                     payment_id = found
                     held = await self._claim(payment_id)
                 else:
                     held = found
                 if key is not None and isinstance(held, Record) and held.state is State.CLAIMED:
-                    held = await self.means.keys.confirm(key, fingerprint, held)
+                    held = await self.means.keys.confirm(key, known_by.fingerprint, held)
             except ClaimLost:
                 # Between two writes another request, or a reconciler, took what this one had just looked into.
                 held = Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
             if isinstance(held, AlreadyUsed):
-                return await self._replay(payment_id, kept_for)
+                return await self._replay(payment_id, known_by)
             if isinstance(held, Record):
                 break
             if not await patience.wait():
                 raise held
         self._stage = "settle"
         self._hold(payment_id)
-        return await self._admit(
-            Admitted(self, self.means.desk, self.verified, held, kept_for if is_keepable else None)
-        )
+        keeping = None
+        if body is not None:
+            keeping = Keeping(known_by, self.means.replay_seconds, self.means.replay_bytes)
+        return await self._admit(Admitted(self, self.means.desk, self.verified, held, keeping))
 
     async def _admit(self, admitted: Admitted) -> "Refused | Admitted":
         self.emit("payment.verified")
@@ -415,11 +415,11 @@ class Attempt:
             return Unavailable("this payment is being worked on; send the same credential again", retry_after=1)
         raise OutcomeUnknown("this payment's outcome is not known yet; send the same credential again")
 
-    async def _replay(self, payment_id: str, kept_for: Keeping) -> Replayed:
+    async def _replay(self, payment_id: str, known_by: Recognition) -> Replayed:
         """The answer that this very request got before; raises where it is not kept, or not for this client."""
         assert self.verified is not None
         kept = await self.means.desk.store.response(payment_id, now=self.means.desk.clock())
-        if kept is None or kept.fingerprint != kept_for.fingerprint or kept.proof != kept_for.proof:
+        if kept is None or kept.fingerprint != known_by.fingerprint or kept.proof != known_by.proof:
             if payment_id != self.verified.payment.id:
                 raise IdempotencyConflict("the answer to this idempotency key is not kept any more")
             raise AlreadyUsed("this payment was used before")

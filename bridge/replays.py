@@ -18,7 +18,7 @@ from translators.errors import MalformedError
 from translators.payment import ChallengeBinding, Payment, ResourceBinding
 from translators.payment_identifier import identifier_of
 
-__all__ = ["Capture", "bearer_proof", "idempotency_key", "request_fingerprint"]
+__all__ = ["Capture", "Recognition", "idempotency_key"]
 
 _MAX_KEY = 255
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date")
@@ -43,12 +43,45 @@ def idempotency_key(request: PaidRequest, payment: Payment) -> str | None:
     return _hash("key", payment.authorization.payer or payment.id, key)
 
 
-async def request_fingerprint(request: PaidRequest, body_limit: int) -> tuple[str, bool]:
-    """What makes two requests the same, and whether all of it is in there: a body too long to hold up is not."""
-    body = await request.body(body_limit)
-    query: bytes = request.scope.get("query_string", b"")
-    digest = "unread" if body is None else hashlib.sha256(body).hexdigest() if body else _NO_BODY
-    return _fingerprint(request.method, request.url, query.decode("latin-1"), digest), body is not None
+class Recognition:
+    """What a paid request and its client are known by when they come again; hashed when that is first asked for.
+
+    `body` is the request's, None for one that is too long to hold up: then not all of the request is in here.
+    """
+
+    __slots__ = ("_fingerprint", "_proof", "body", "key", "payment", "request", "token")
+
+    def __init__(
+        self, request: PaidRequest, payment: Payment, token: bytes, key: str | None, body: bytes | None
+    ) -> None:
+        self.request = request
+        self.payment = payment
+        self.token = token
+        self.key = key
+        self.body = body
+        self._fingerprint: str | None = None
+        self._proof: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes two requests the same."""
+        if self._fingerprint is None:
+            request, body = self.request, self.body
+            query: bytes = request.scope.get("query_string", b"")
+            digest = "unread" if body is None else hashlib.sha256(body).hexdigest() if body else _NO_BODY
+            self._fingerprint = _fingerprint(request.method, request.url, query.decode("latin-1"), digest)
+        return self._fingerprint
+
+    @property
+    def proof(self) -> str:
+        """What the client of a kept answer must show again, besides its payment."""
+        if self._proof is None:
+            self._proof = _proof(self.request, self.payment, self.token, self.key)
+        return self._proof
+
+    def make(self) -> None:
+        """Hash both now."""
+        _ = self.fingerprint, self.proof
 
 
 @lru_cache(maxsize=256)
@@ -57,8 +90,7 @@ def _fingerprint(method: str, url: str, query: str, digest: str) -> str:
     return _hash("request", method, url, query, digest)
 
 
-def bearer_proof(request: PaidRequest, payment: Payment, token: bytes, key: str | None) -> str:
-    """What the client of a kept answer must show again, besides its payment."""
+def _proof(request: PaidRequest, payment: Payment, token: bytes, key: str | None) -> str:
     if key is not None:
         return _hash("by-key", key)
     if isinstance(payment.binding, ChallengeBinding):

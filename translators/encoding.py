@@ -28,6 +28,8 @@ MAX_DEPTH = 32
 
 T = TypeVar("T")
 
+_DASH, _UNDERSCORE, _PLUS, _SLASH, _BACKSLASH = b"-_+/\\"
+"""As numbers: looked for among bytes, a string of one byte takes four times as long."""
 _URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _BASE64 = msgspec.json.Decoder(bytes)
 _CONTAINERS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
@@ -59,11 +61,11 @@ def b64_decode(text: str | bytes, what: str) -> bytes:
     padding = -len(bare) % 4
     if padding == 3 or len(data) - len(bare) not in (0, padding):
         raise MalformedError(f"{what} is not base64")
-    if b"-" in bare or b"_" in bare:
-        if b"+" in bare or b"/" in bare:
+    if _DASH in bare or _UNDERSCORE in bare:
+        if _PLUS in bare or _SLASH in bare:
             raise MalformedError(f"{what} mixes the two base64 alphabets")
         bare = bare.translate(_URL_SAFE_TO_STANDARD)
-    if b"\\" in bare:
+    if _BACKSLASH in bare:
         # It would begin an escape in the JSON string below.
         raise MalformedError(f"{what} is not base64")
     padded = bare + b"=" * padding
