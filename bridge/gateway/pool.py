@@ -5,6 +5,7 @@ import re
 import socket
 import ssl
 from functools import lru_cache
+from time import monotonic
 from typing import Final
 
 from aiohappyeyeballs import start_connection
@@ -108,7 +109,7 @@ class Pool:
 
     def _take(self, upstream: Upstream) -> Connection | None:
         kept = self._idle.get(upstream.origin)
-        oldest = asyncio.get_running_loop().time() - KEEPALIVE_SECONDS
+        oldest = monotonic() - KEEPALIVE_SECONDS
         while kept:
             connection, since = kept.pop()
             if connection.is_open and since > oldest:
@@ -125,7 +126,7 @@ class Pool:
                 # Closed meanwhile.
                 connection.end()
                 return
-            kept.append((connection, loop.time()))
+            kept.append((connection, monotonic()))
             if self._sweeping is None:
                 self._sweeping = loop.call_later(KEEPALIVE_SECONDS, self._sweep, loop)
 
@@ -147,7 +148,7 @@ class Pool:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close what waited too long."""
         self._sweeping = None
-        oldest = loop.time() - KEEPALIVE_SECONDS
+        oldest = monotonic() - KEEPALIVE_SECONDS
         for kept in self._idle.values():
             # The one that was used last stands last, and is taken first.
             while kept and kept[0][1] <= oldest:

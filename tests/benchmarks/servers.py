@@ -46,6 +46,12 @@ SPECS: dict[str, Spec] = {
     "ours-sqlite": Spec("x402-mpp-bridge, claims in SQLite", OURS, "tests.benchmarks.apps.ours:app"),
     "upstream": Spec("an x402 v2 upstream", OURS, "tests.benchmarks.apps.upstream:app"),
     "gateway": Spec("the gateway", OURS, "tests.benchmarks.apps.gateway:gateway", is_factory=True),
+    "gateway-timed": Spec(
+        "the gateway, and how long its upstream takes",
+        OURS,
+        "tests.benchmarks.apps.gateway:timed_gateway",
+        is_factory=True,
+    ),
     "proxy": Spec("the same proxy, without the bridge", OURS, "tests.benchmarks.apps.gateway:proxy", is_factory=True),
     "floor": Spec("Litestar, a constant 402", OURS, "tests.benchmarks.apps.floor:app"),
     "pympp-coincurve": Spec("pympp on Starlette, with coincurve", PEERS, "peer_pympp:app"),

@@ -1,13 +1,18 @@
 """The gateway, and the same proxy without the bridge: its own pieces, and nothing that knows of payments."""
 
+import json
 import logging
 import os
+import statistics
+from time import perf_counter
 from typing import Any
 
 import structlog
 
+from bridge.gateway import pool
 from bridge.gateway.app import Gateway
 from bridge.gateway.config import GatewayConfig
+from bridge.gateway.connection import Connection, Reply
 from bridge.gateway.forward import Body, Forwarder, relay
 from bridge.gateway.headers import TrustedProxies, request_headers
 from bridge.gateway.upstreams import Upstreams
@@ -29,6 +34,46 @@ def gateway() -> Gateway:
             secret_keys=(os.environ["BENCH_SECRET"],),
         )
     )
+
+
+waited: list[float] = []
+"""How long the upstream took to answer each request, in seconds, from before it was written."""
+
+
+class TimedConnection(Connection):
+    """A connection that notes how long its upstream takes."""
+
+    _asked = 0.0
+
+    def ask(self, request: bytes, *, is_head: bool) -> Reply:
+        """See `Connection`."""
+        self._asked = perf_counter()
+        return super().ask(request, is_head=is_head)
+
+    def data_received(self, data: bytes) -> None:
+        """See `Connection`."""
+        if self._asked:
+            waited.append(perf_counter() - self._asked)
+            self._asked = 0.0
+        super().data_received(data)
+
+
+def timed_gateway() -> Any:
+    """The same; `/waited` says how many milliseconds its upstream took at the median since that was asked last."""
+    pool.Connection = TimedConnection  # type: ignore[misc]
+    timed = gateway()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/waited":
+            await timed(scope, receive, send)
+            return
+        said = json.dumps(statistics.median(waited) * 1e3).encode()
+        waited.clear()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(said)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": said})
+
+    return app
 
 
 def proxy() -> Any:
