@@ -125,9 +125,7 @@ class Admitted:
         """By a request before this one, which did not live to hear what came of it."""
         # A payment that was settled for a request which died before its answer is only delivered.
         self.shown = Shown(self.payment, _settlement_from(record) if record.state is State.SETTLED else None)
-        self._settling: asyncio.Task[None] | None = None
-        self._answered: asyncio.Future[Refused | None] | None = None
-        """What whoever waits for the settlement waits for; cancelled with him."""
+        self._settling: asyncio.Task[Refused | None] | None = None
         self._delivering: Step | None = None
         self._writing = asyncio.Lock()
         """One change of the row after the other, so that `_record` is always the last."""
@@ -148,26 +146,12 @@ class Admitted:
         if self.settlement is not None:
             self._begin_delivery(self.settlement)
             return None
-        self._settling = self._desk.begin(self._settle_and_answer())
-        # As `asyncio.shield` does it, with less: each payment waits here once.
-        self._answered = self._settling.get_loop().create_future()
+        settling = self._settling = self._desk.begin(self._settle_and_tell())
         await asyncio.sleep(0)
         if self._keeping is not None:
             # The settlement is under way, and waits for somebody else: time to hash what its answer is kept by.
             self._keeping.known_by.make()
-        return await self._answered
-
-    async def _settle_and_answer(self) -> None:
-        assert self._answered is not None
-        try:
-            refused = await self._settle_and_tell()
-        except BaseException as error:
-            if self._answered.done():
-                raise
-            self._answered.set_exception(error)
-        else:
-            if not self._answered.done():
-                self._answered.set_result(refused)
+        return settling.result() if settling.done() else await asyncio.shield(settling)
 
     async def _settle_and_tell(self) -> Refused | None:
         began = perf_counter()

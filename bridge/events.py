@@ -32,8 +32,6 @@ EVENTS: dict[str, str] = {
 """Every event, and what it says."""
 
 _WARNED = frozenset(("payment.unknown", "payment.undelivered", "payment.unserved", "shadow.disagreed"))
-_LEVELS = (logging.INFO, logging.WARNING)
-"""Of events, and of those that warn."""
 
 Sink = Callable[[str, dict[str, Any]], None]
 """Called with an event's name and fields, on the event loop: it must return at once. What it raises goes no further."""
@@ -50,20 +48,16 @@ class Events:
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._log = structlog.get_logger("x402_mpp")
         self._sinks = tuple(sinks)
-        self._levels: dict[type[Any], tuple[bool, ...]] = {}
-        """What loggers of each make let through of `_LEVELS`: structlog makes one for each level."""
 
     def hears(self, event: str) -> bool:
         """Whether anybody listens to it: a log below its level costs a request nothing."""
         if self._sinks:
             return True
         log = self._log.bind()
-        made = type(log)
-        if made not in self._levels:
-            # Loggers of another make than structlog's filtering ones cannot say, and may take any name for an event's.
-            can_say = hasattr(made, "is_enabled_for")
-            self._levels[made] = tuple(not can_say or bool(log.is_enabled_for(level)) for level in _LEVELS)
-        return self._levels[made][event in _WARNED]
+        # Loggers of another make than structlog's filtering ones cannot say, and may take any name for an event's.
+        if not hasattr(type(log), "is_enabled_for"):
+            return True
+        return bool(log.is_enabled_for(logging.WARNING if event in _WARNED else logging.INFO))
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say that `event` happened. Fields that are None are left out."""

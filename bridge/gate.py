@@ -95,6 +95,8 @@ class Gate:
         )
         self._recorder = recorder
         self._upkeep: list[asyncio.Task[None]] = []
+        self._holding: asyncio.Task[None] | None = None
+        """Keeps claims from ending for as long as anything is under way."""
 
     @cached_property
     def condition(self) -> Condition:
@@ -126,8 +128,8 @@ class Gate:
             raise
         if self._recorder is not None:
             self._recorder.start()
-        upkeep = (self.reconciler.run(), self._purge(), self.desk.holds.run(self.desk.lease_seconds / 3))
-        self._upkeep = [asyncio.ensure_future(work) for work in upkeep]
+        self._holding = asyncio.ensure_future(self.desk.holds.run(self.desk.lease_seconds / 3))
+        self._upkeep = [asyncio.ensure_future(self.reconciler.run()), asyncio.ensure_future(self._purge())]
         if self._recorder is not None and self._recorder.health_seconds:
             self._upkeep.append(asyncio.ensure_future(self._note(self._recorder)))
         if self.board is not None:
@@ -140,6 +142,8 @@ class Gate:
         await asyncio.gather(*self._upkeep, return_exceptions=True)
         while self.desk.at_work:
             await asyncio.wait(self.desk.at_work)
+        if self._holding is not None:
+            self._holding.cancel()
         await self.settler.close()
         await self.store.close()
         if self._recorder is not None:

@@ -37,7 +37,6 @@ _PURGE_KEPT = tuple(
 # +state keeps SQLite from going by state: it would look at every delivered payment that is not yet expired.
 
 _RECORDS = f"SELECT {COLUMNS} FROM payments %s ORDER BY updated_at DESC, id LIMIT ?"  # noqa: S608
-_KEEP = "INSERT OR REPLACE INTO responses (payment_id, response, expires_at) VALUES (?, ?, ?)"
 _KEPT = "SELECT response FROM responses WHERE payment_id = ? AND expires_at > ?"
 _BIND = """
     INSERT INTO idempotency_keys (key, bound_to, expires_at) VALUES (:key, :to, :expires_at)
@@ -113,26 +112,25 @@ class SQLiteStore:
         response: StoredResponse | None = None,
     ) -> Record:
         """See `Store.advance`."""
-
-        step = partial(
-            rules.advance,
-            to=to,
-            owner=owner,
-            now=now,
-            lease_until=lease_until,
-            transaction=transaction,
-            reason=reason,
-        )
-
-        def operation(connection: sqlite3.Connection) -> Record:
-            row = self._rows.advance(payment_id, step, connection)
-            if response is not None:
-                kept = msgspec.msgpack.encode(response)
-                connection.execute(_KEEP, (short_key(payment_id), kept, response.expires_at))
-            return row
-
         # The answer is out, and nobody waits for the word that it is.
-        return await self._opened().run(operation, writes=True, late=to is State.DELIVERED)
+        return await self._opened().run(
+            partial(
+                self._rows.advance,
+                payment_id,
+                partial(
+                    rules.advance,
+                    to=to,
+                    owner=owner,
+                    now=now,
+                    lease_until=lease_until,
+                    transaction=transaction,
+                    reason=reason,
+                ),
+                response,
+            ),
+            writes=True,
+            late=to is State.DELIVERED,
+        )
 
     async def get(self, payment_id: str) -> Record | None:
         """See `Store.get`."""

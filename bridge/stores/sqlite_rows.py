@@ -4,9 +4,12 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from bridge.stores import rules
-from bridge.stores.base import Claim, ClaimLost, Record
+from bridge.stores.base import Claim, ClaimLost, Record, StoredResponse
 from bridge.stores.rows import COLUMNS, from_row, to_row
+from bridge.stores.sqlite_file import short_key
 from translators.lifecycle import IllegalTransition, State
 
 __all__ = ["Rows", "find"]
@@ -19,6 +22,8 @@ _MOVE = """
     UPDATE payments SET state = ?, lease_until = ?, updated_at = ?, "transaction" = ?, reason = ?
     WHERE rowid = ? AND id = ? AND owner = ?
     AND state = ? AND lease_until = ? AND updated_at = ? AND "transaction" = ? AND reason = ?"""
+
+_KEEP = "INSERT OR REPLACE INTO responses (payment_id, response, expires_at) VALUES (?, ?, ?)"
 
 REMEMBERED = 10_000
 """Rows of which a process remembers what it wrote: more than it works on at once."""
@@ -50,9 +55,20 @@ class Rows:
         return answer
 
     def advance(
-        self, payment_id: str, step: Callable[[Record | None], Record], connection: sqlite3.Connection
+        self,
+        payment_id: str,
+        step: Callable[[Record | None], Record],
+        response: StoredResponse | None,
+        connection: sqlite3.Connection,
     ) -> Record:
-        """The row after `step`, which raises where it is not to be taken."""
+        """The row after `step`, which raises where it is not to be taken; `response` is kept with it."""
+        row = self._step(payment_id, step, connection)
+        if response is not None:
+            kept = msgspec.msgpack.encode(response)
+            connection.execute(_KEEP, (short_key(payment_id), kept, response.expires_at))
+        return row
+
+    def _step(self, payment_id: str, step: Callable[[Record | None], Record], connection: sqlite3.Connection) -> Record:
         if payment_id in self._held:
             rowid, held = self._held[payment_id]
             # What is remembered may be out of date: only what the file holds is an answer.

@@ -181,7 +181,7 @@ class SQLiteThread:
 def _try_to_commit(connection: sqlite3.Connection, group: list[_Job]) -> Exception | None:
     try:
         # IMMEDIATE: wait for other processes here, where nothing is decided yet. Reads alone wait for nobody.
-        connection.execute("BEGIN IMMEDIATE" if any(job.writes for job in group) else "BEGIN")
+        connection.execute("BEGIN IMMEDIATE" if True in [job.writes for job in group] else "BEGIN")
         for job in group:
             _execute(connection, job)
         connection.execute("COMMIT")
@@ -206,10 +206,8 @@ def _execute(connection: sqlite3.Connection, job: _Job) -> None:
 
 def _answer(group: list[_Job]) -> None:
     # One wake-up a loop, not one a job: each costs a system call.
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-    for job in group:
-        by_loop.setdefault(job.loop, []).append(job)
-    for loop, jobs in by_loop.items():
+    for loop in {job.loop for job in group}:
+        jobs = [job for job in group if job.loop is loop]
         # RuntimeError: the loop was closed meanwhile, so nobody waits.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_resolve, jobs)

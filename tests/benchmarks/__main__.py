@@ -33,7 +33,7 @@ class Scale(NamedTuple):
     payments: int
 
 
-FULL, QUICK = Scale(5, 3, 1_500, 1_000_000), Scale(1, 1, 200, 8_000)
+FULL, QUICK = Scale(5, 2, 1_500, 1_000_000), Scale(1, 1, 200, 8_000)
 
 
 class Row(NamedTuple):

@@ -1,6 +1,6 @@
 """The memory of a process that takes a million payments: `python -m tests.benchmarks.memory [--payments N]`.
 
-Through the application itself, no sockets, with claims in SQLite, sixteen requests at a time. Another process signs.
+Through the application itself, no sockets, with claims in SQLite, a batch of requests at a time. Another process signs.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from itertools import islice
 from multiprocessing.queues import Queue
 from pathlib import Path
 
+import uvloop
+
 from bridge.payers import Asked
 from tests.benchmarks.inprocess import Headers, asked_of, build, call, payments, quiet
 from translators.payment import Protocol
 
-AT_ONCE = 16
 BATCH = 250
 """Signed payments that wait in this process are no memory of ours: as few as keep it busy."""
 POINTS = 40
@@ -49,9 +50,8 @@ async def _run(count: int, folder: Path) -> list[tuple[int, float]]:
         done = 0
         while done < count:
             batch = await asyncio.to_thread(batches.get)
-            for at in range(0, len(batch), AT_ONCE):
-                answers = await asyncio.gather(*(call(app, headers) for headers in batch[at : at + AT_ONCE]))
-                assert all(status == 200 for status, _, _ in answers)
+            answers = await asyncio.gather(*(call(app, headers) for headers in batch))
+            assert all(status == 200 for status, _, _ in answers)
             done += len(batch)
             if done * POINTS // count > (done - len(batch)) * POINTS // count:
                 gc.collect()
@@ -68,7 +68,7 @@ def measure(count: int) -> list[tuple[int, float]]:
     # In memory, where there is a file system for that: how fast a disk is does not matter here.
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.exists() else None) as name:
-        return asyncio.run(_run(count, Path(name)))
+        return uvloop.run(_run(count, Path(name)))
 
 
 if __name__ == "__main__":
