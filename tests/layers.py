@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     # bridge: input and output
     (
         *("bridge/__init__", "bridge/clock", "bridge/randomness", "bridge/events", "bridge/request", "bridge/tracing"),
-        "bridge/trailers",
+        *("bridge/trailers", "bridge/holds"),
     ),
     (
         *("bridge/logs", "bridge/routes", "bridge/patterns", "bridge/credentials", "bridge/stores/*", "bridge/serving"),
