@@ -286,7 +286,7 @@ class Attempt:
         known_by = Recognition(self.request, payment, presented.token, key, body)
         payment_id = own_id = payment.id
 
-        patience = Patience(self.means.wait_seconds)
+        patience: Patience | None = None
         while True:
             held: Record | PaymentError
             try:
@@ -307,6 +307,7 @@ class Attempt:
                 return await self._replay(payment_id, known_by)
             if isinstance(held, Record):
                 break
+            patience = patience or Patience(self.means.wait_seconds)
             if not await patience.wait():
                 raise held
         self._stage = "settle"

@@ -3,6 +3,7 @@
 Amounts are integers in atomic units, times are Unix seconds, addresses and nonces are `0x` and lower-case hexadecimal,
 networks are EIP-155 chain ids. Each type exists only after the step that earns it (see `docs/how-a-payment-flows.md`).
 None of them can hold itself, so the garbage collector need not look at the thousands that wait in a store (`gc=False`).
+What is asked for is looked up by value for each payment, so its hash is kept (`cache_hash`).
 """
 
 from enum import StrEnum
@@ -19,7 +20,7 @@ class Protocol(StrEnum):
     MPP = "mpp"
 
 
-class Asset(msgspec.Struct, frozen=True):
+class Asset(msgspec.Struct, frozen=True, cache_hash=True):
     """An EIP-3009 token on one chain, with the EIP-712 domain that its authorizations are signed under."""
 
     chain_id: int
@@ -52,7 +53,7 @@ class Resource(msgspec.Struct, frozen=True):
     mime_type: str = ""
 
 
-class Offer(msgspec.Struct, frozen=True, gc=False):
+class Offer(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """One way to pay for a route: exactly `amount` atomic units of `asset` to `recipient`."""
 
     asset: Asset
