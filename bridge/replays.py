@@ -49,16 +49,16 @@ class Recognition:
     `body` is the request's, None for one that is too long to hold up: then not all of the request is in here.
     """
 
-    __slots__ = ("_fingerprint", "_proof", "body", "key", "payment", "request", "token")
+    __slots__ = ("_body", "_fingerprint", "_key", "_payment", "_proof", "_request", "_token")
 
     def __init__(
         self, request: PaidRequest, payment: Payment, token: bytes, key: str | None, body: bytes | None
     ) -> None:
-        self.request = request
-        self.payment = payment
-        self.token = token
-        self.key = key
-        self.body = body
+        self._request = request
+        self._payment = payment
+        self._token = token
+        self._key = key
+        self._body = body
         self._fingerprint: str | None = None
         self._proof: str | None = None
 
@@ -66,7 +66,7 @@ class Recognition:
     def fingerprint(self) -> str:
         """What makes two requests the same."""
         if self._fingerprint is None:
-            request, body = self.request, self.body
+            request, body = self._request, self._body
             query: bytes = request.scope.get("query_string", b"")
             digest = "unread" if body is None else hashlib.sha256(body).hexdigest() if body else _NO_BODY
             self._fingerprint = _fingerprint(request.method, request.url, query.decode("latin-1"), digest)
@@ -76,7 +76,7 @@ class Recognition:
     def proof(self) -> str:
         """What the client of a kept answer must show again, besides its payment."""
         if self._proof is None:
-            self._proof = _proof(self.request, self.payment, self.token, self.key)
+            self._proof = _proof(self._request, self._payment, self._token, self._key)
         return self._proof
 
     def make(self) -> None:

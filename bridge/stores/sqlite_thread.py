@@ -181,7 +181,7 @@ class SQLiteThread:
 def _try_to_commit(connection: sqlite3.Connection, group: list[_Job]) -> Exception | None:
     try:
         # IMMEDIATE: wait for other processes here, where nothing is decided yet. Reads alone wait for nobody.
-        connection.execute("BEGIN IMMEDIATE" if True in [job.writes for job in group] else "BEGIN")
+        connection.execute("BEGIN IMMEDIATE" if any(job.writes for job in group) else "BEGIN")
         for job in group:
             _execute(connection, job)
         connection.execute("COMMIT")
