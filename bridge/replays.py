@@ -46,10 +46,11 @@ def idempotency_key(request: PaidRequest, payment: Payment) -> str | None:
 class Recognition:
     """What a paid request and its client are known by when they come again; hashed when that is first asked for.
 
+    Taken down as they came: an application may write into the request's scope, and has run by the time of hashing.
     `body` is the request's, None for one that is too long to hold up: then not all of the request is in here.
     """
 
-    __slots__ = ("_body", "_fingerprint", "_key", "_payment", "_proof", "_request", "_token")
+    __slots__ = ("_body", "_client", "_fingerprint", "_key", "_payment", "_proof", "_query", "_request", "_token")
 
     def __init__(
         self, request: PaidRequest, payment: Payment, token: bytes, key: str | None, body: bytes | None
@@ -59,6 +60,8 @@ class Recognition:
         self._token = token
         self._key = key
         self._body = body
+        self._query: bytes = request.scope.get("query_string", b"")
+        self._client: str = str((request.scope.get("client") or ("",))[0])
         self._fingerprint: str | None = None
         self._proof: str | None = None
 
@@ -67,17 +70,24 @@ class Recognition:
         """What makes two requests the same."""
         if self._fingerprint is None:
             request, body = self._request, self._body
-            query: bytes = request.scope.get("query_string", b"")
             digest = "unread" if body is None else hashlib.sha256(body).hexdigest() if body else _NO_BODY
-            self._fingerprint = _fingerprint(request.method, request.url, query.decode("latin-1"), digest)
+            self._fingerprint = _fingerprint(request.method, request.url, self._query.decode("latin-1"), digest)
         return self._fingerprint
 
     @property
     def proof(self) -> str:
         """What the client of a kept answer must show again, besides its payment."""
         if self._proof is None:
-            self._proof = _proof(self._request, self._payment, self._token, self._key)
+            self._proof = self._prove()
         return self._proof
+
+    def _prove(self) -> str:
+        if self._key is not None:
+            return _hash("by-key", self._key)
+        if isinstance(self._payment.binding, ChallengeBinding):
+            return _hash("by-challenge", self._payment.binding.challenge_id)
+        agent = self._request.header(b"user-agent") or ""
+        return _hash("by-client", self._client, agent, hashlib.sha256(self._token).hexdigest())
 
     def make(self) -> None:
         """Hash both now."""
@@ -88,16 +98,6 @@ class Recognition:
 def _fingerprint(method: str, url: str, query: str, digest: str) -> str:
     """Many clients send the same request."""
     return _hash("request", method, url, query, digest)
-
-
-def _proof(request: PaidRequest, payment: Payment, token: bytes, key: str | None) -> str:
-    if key is not None:
-        return _hash("by-key", key)
-    if isinstance(payment.binding, ChallengeBinding):
-        return _hash("by-challenge", payment.binding.challenge_id)
-    client = request.scope.get("client") or ("", 0)
-    agent = request.header(b"user-agent") or ""
-    return _hash("by-client", str(client[0]), agent, hashlib.sha256(token).hexdigest())
 
 
 def _hash(*parts: str) -> str:

@@ -35,6 +35,25 @@ async def test_the_answer_is_sent_again(protocol: Protocol) -> None:
     assert house.event("payment.replayed")["protocol"] == protocol.value
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_an_application_may_write_into_its_scope(protocol: Protocol) -> None:
+    """The request is known by what came, not by what the application made of it before its answer was kept."""
+
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        scope["client"] = ("198.51.100.7", 1)
+        scope["query_string"] = b"rewritten=1"
+        for message in reply():
+            await send(message)
+
+    house = House(handler=handler)
+    credential = await house.credential(protocol)
+    first = await house.visit(headers=[credential])
+    again = await house.visit(headers=[credential])
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert len(house.settler.settlements) == 1
+    assert "payment.replayed" in house.events
+
+
 @pytest.mark.parametrize("protocol", [V1, V2])
 @pytest.mark.parametrize(
     "other",
